@@ -61,6 +61,15 @@ Error model_file(std::string field, const Parts&... message) {
   return error;
 }
 
+/// `<path>: <field> must be <expected>, got <got>`, the usual shape of a refused weight file.
+inline Error invalid_model_file(const std::string& path, const std::string& field, std::string got,
+                                std::string expected) {
+  Error error = model_file(field, path, ": ", field, " must be ", expected, ", got ", got);
+  error.got = std::move(got);
+  error.expected = std::move(expected);
+  return error;
+}
+
 /// More memory asked for than there is; both in bytes, `available` negative where nobody can tell.
 inline Error out_of_memory(int64_t needed, int64_t available) {
   Error error(code::kOutOfMemory,

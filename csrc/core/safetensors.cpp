@@ -1,0 +1,197 @@
+#include "core/safetensors.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "core/error.h"
+#include "core/json_reader.h"
+
+namespace fsv::safetensors {
+namespace {
+
+constexpr size_t kLengthBytes = 8;
+constexpr std::string_view kMetadataKey = "__metadata__";
+
+/// The format's names for our element types, in the order of DType.
+constexpr std::string_view kFormatNames[] = {"F32", "BF16", "F8_E4M3", "I32", "U8"};
+
+/// Types the format knows and we do not compute with: worth another message than a typing error.
+constexpr std::string_view kUnsupportedNames[] = {"BOOL", "I8",  "F8_E5M2", "F8_E8M0", "F4",      "F6_E2M3",
+                                                  "F6_E3M2", "I16", "U16", "F16", "U32", "F64", "I64", "U64",
+                                                  "C64"};
+
+std::string_view format_name(DType dtype) { return kFormatNames[static_cast<size_t>(dtype)]; }
+
+/// Bytes of a tensor, or nothing if that does not fit int64. A zero among the dimensions does not excuse the others:
+/// strides are computed from them.
+std::optional<int64_t> byte_size(DType dtype, const std::vector<int64_t>& shape) {
+  int64_t bytes = static_cast<int64_t>(size_of(dtype));
+  bool is_empty = false;
+  for (int64_t dim : shape) {
+    is_empty |= dim == 0;
+    if (__builtin_mul_overflow(bytes, std::max<int64_t>(dim, 1), &bytes)) return std::nullopt;
+  }
+  return is_empty ? 0 : bytes;
+}
+
+std::string show(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return out + "]";
+}
+
+/// The part of a name that a message and a field show: what `quoted` makes of it, without the quotes.
+std::string shown(std::string_view name) {
+  const std::string in_quotes = quoted(name);
+  return in_quotes.substr(1, in_quotes.size() - 2);
+}
+
+DType read_dtype(JsonReader& json, const std::string& field) {
+  const std::string name = json.string(field);
+  for (DType dtype : kDTypes)
+    if (format_name(dtype) == name) return dtype;
+  const bool is_known = std::ranges::find(kUnsupportedNames, name) != std::end(kUnsupportedNames);
+  json.refuse(field, quoted(name) + (is_known ? ", which is not supported here" : ""),
+              "one of F32, BF16, F8_E4M3, I32, U8");
+}
+
+std::vector<int64_t> read_shape(JsonReader& json, const std::string& field) {
+  std::vector<int64_t> shape;
+  json.begin_array(field);
+  for (bool first = true; json.next_item(first, field);) {
+    shape.push_back(json.integer(field));
+    if (shape.size() > kMaxRank) json.refuse(field, "more", text("of at most ", kMaxRank, " dimensions"));
+  }
+  return shape;
+}
+
+/// [begin, end) from the start of the body.
+std::pair<uint64_t, uint64_t> read_offsets(JsonReader& json, const std::string& field) {
+  int64_t offsets[2];
+  size_t count = 0;
+  json.begin_array(field);
+  for (bool first = true; json.next_item(first, field);) {
+    if (count == 2) json.refuse(field, "more", "two integers");
+    offsets[count++] = json.integer(field);
+  }
+  if (count < 2) json.refuse(field, text(count), "two integers");
+  return {offsets[0], offsets[1]};
+}
+
+/// One tensor's object, with offsets still from the start of the body of `body_bytes` bytes.
+Entry read_entry(JsonReader& json, std::string name, uint64_t body_bytes) {
+  enum : unsigned { kDType = 1, kShape = 2, kOffsets = 4, kAll = 7 };
+  Entry entry{.name = std::move(name)};
+  const std::string tensor = shown(entry.name);
+  unsigned seen = 0;
+  json.begin_object(tensor);
+  for (bool first = true; json.next_member(first, tensor);) {
+    const std::string key = json.key(tensor);
+    const std::string field = tensor + "." + shown(key);
+    const unsigned member = key == "dtype" ? kDType : key == "shape" ? kShape : key == "data_offsets" ? kOffsets : 0;
+    if (member == 0) json.refuse(tensor, quoted(key), "made of dtype, shape and data_offsets");
+    if (seen & member) json.refuse(field, "a second one", "given once");
+    seen |= member;
+    if (member == kDType) entry.dtype = read_dtype(json, field);
+    if (member == kShape) entry.shape = read_shape(json, field);
+    if (member == kOffsets) std::tie(entry.begin, entry.end) = read_offsets(json, field);
+  }
+  if (seen != kAll) {
+    const char* missing = !(seen & kDType) ? "dtype" : !(seen & kShape) ? "shape" : "data_offsets";
+    json.refuse(text(tensor, ".", missing), "nothing", "given");
+  }
+
+  const std::string offsets_field = tensor + ".data_offsets";
+  const std::string offsets = text("[", entry.begin, ", ", entry.end, "]");
+  if (entry.begin > entry.end) json.refuse(offsets_field, offsets, "ascending");
+  if (entry.end > body_bytes) json.refuse(offsets_field, offsets, text("within the body of ", body_bytes, " bytes"));
+  const std::optional<int64_t> bytes = byte_size(entry.dtype, entry.shape);
+  if (!bytes) json.refuse(tensor + ".shape", show(entry.shape), "of a tensor below 2^63 bytes");
+  if (entry.end - entry.begin != static_cast<uint64_t>(*bytes))
+    json.refuse(offsets_field, text(offsets, ", which is ", entry.end - entry.begin),
+                text("the ", *bytes, " bytes of ", format_name(entry.dtype), " ", show(entry.shape)));
+  return entry;
+}
+
+Metadata read_metadata(JsonReader& json) {
+  Metadata metadata;
+  json.begin_object(kMetadataKey);
+  for (bool first = true; json.next_member(first, kMetadataKey);) {
+    std::string key = json.key(kMetadataKey);
+    const std::string field = text(kMetadataKey, ".", shown(key));
+    std::string value = json.string(field);
+    if (!metadata.emplace(std::move(key), std::move(value)).second) json.refuse(field, "a second one", "given once");
+  }
+  return metadata;
+}
+
+/// The header's length after the checks that need no look into it.
+uint64_t read_length(std::span<const std::byte> file, const std::string& path) {
+  if (file.size() < kLengthBytes)
+    throw invalid_model_file(path, "file", text(file.size(), " bytes"), "at least 8 bytes long");
+  uint64_t length = 0;
+  for (size_t i = 0; i < kLengthBytes; ++i) length |= std::to_integer<uint64_t>(file[i]) << (8 * i);
+  if (length > kMaxHeaderBytes)
+    throw invalid_model_file(path, "header", text(length, " bytes"), text("at most ", kMaxHeaderBytes, " bytes long"));
+  if (length > file.size() - kLengthBytes)
+    throw invalid_model_file(path, "header", text(length, " bytes"),
+                             text("within the file of ", file.size(), " bytes"));
+  return length;
+}
+
+}  // namespace
+
+Table::Table(std::span<const std::byte> file, const std::string& path) {
+  const uint64_t length = read_length(file, path);
+  const uint64_t body = kLengthBytes + length;
+  const uint64_t body_bytes = file.size() - body;
+  JsonReader json({reinterpret_cast<const char*>(file.data()) + kLengthBytes, length}, path);
+
+  bool has_metadata = false;
+  json.begin_object("header");
+  for (bool first = true; json.next_member(first, "header");) {
+    std::string name = json.key("header");
+    if (name == kMetadataKey) {
+      if (std::exchange(has_metadata, true)) json.refuse(kMetadataKey, "a second one", "given once");
+      metadata_ = read_metadata(json);
+    } else {
+      entries_.push_back(read_entry(json, std::move(name), body_bytes));
+    }
+  }
+  json.end();
+
+  // The whole body and nothing twice: each entry begins where the one before ends.
+  std::ranges::sort(entries_, [](const Entry& a, const Entry& b) {
+    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+  });
+  uint64_t covered = 0;
+  for (Entry& entry : entries_) {
+    if (entry.begin != covered)
+      json.refuse(shown(entry.name) + ".data_offsets", text("[", entry.begin, ", ", entry.end, "]"),
+                  text(entry.begin < covered ? "free of overlap" : "free of holes", ", beginning at ", covered));
+    covered = entry.end;
+    entry.begin += body;
+    entry.end += body;
+  }
+  if (covered != body_bytes)
+    json.refuse("file", text(body_bytes, " bytes"), text("as long as its tensors, whose bodies take ", covered));
+
+  by_name_.resize(entries_.size());
+  std::iota(by_name_.begin(), by_name_.end(), 0u);
+  const auto name = [&](uint32_t index) -> const std::string& { return entries_[index].name; };
+  std::ranges::sort(by_name_, {}, name);
+  const auto twice = std::ranges::adjacent_find(by_name_, {}, name);
+  if (twice != by_name_.end()) json.refuse(shown(name(*twice)), "a second one", "given once");
+}
+
+const Entry* Table::find(std::string_view name) const {
+  const auto name_at = [&](uint32_t index) -> std::string_view { return entries_[index].name; };
+  const auto found = std::ranges::lower_bound(by_name_, name, {}, name_at);
+  return found != by_name_.end() && name_at(*found) == name ? &entries_[*found] : nullptr;
+}
+
+}  // namespace fsv::safetensors

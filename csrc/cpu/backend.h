@@ -1,0 +1,35 @@
+// The CPU backend: one method an op, each in its own file, which cuts the work into ranges for the thread pool and calls
+// the kernels of the chosen instruction set.
+#pragma once
+
+#include "cpu/kernels/kernels.h"
+#include "cpu/thread_pool.h"
+#include "ops/backend.h"
+
+namespace fsv::cpu {
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const Kernels& kernels, int threads) : kernels_(kernels), pool_(threads) {}
+
+  void* allocate(size_t bytes) override;
+  void release(void* data, size_t bytes) override;
+  size_t packed_bytes(const PackArgs& args) const override;
+  std::string description() const override;
+  void copy_in(void* to, const void* host, size_t bytes) override;
+  void copy_out(void* host, const void* from, size_t bytes) override;
+  void copy(void* to, const void* from, size_t bytes) override;
+
+#define FSV_OVERRIDE(name, Name) void name(const Name##Args& args) override;
+  FSV_FOR_EACH_OP(FSV_OVERRIDE)
+#undef FSV_OVERRIDE
+
+ private:
+  const Kernels& kernels_;
+  ThreadPool pool_;
+};
+
+/// Bytes of a packed weight; the same for every instruction set, so that the planning device can tell them too.
+size_t packed_bytes(const PackArgs& args);
+
+}  // namespace fsv::cpu
