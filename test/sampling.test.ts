@@ -221,18 +221,19 @@ sigmas('every grid falls strictly from its start to 0, at the extremes too', () 
           assert.ok(sigmas[0]! <= 1)
           for (let i = 0; i < steps; i++)
             assert.ok(sigmas[i]! > sigmas[i + 1]!, `${grid} ${steps} ${shift} at ${i}`)
-          if (sigmaStart !== undefined) near(sigmas[0]!, sigmaStart, 1e-15, 'start')
         }
       }
     }
   }
 })
 
-sigmas('sigmaStart begins lower and keeps the shifted spacing', () => {
-  const { sigmas } = gridSchedule({ steps: 5, shift: 3, grid: 'linear', sigmaStart: 0.6 })
-  const unshifted = sigmas.map((sigma) => sigma / (3 - 2 * sigma))
-  for (let i = 0; i < 5; i++) near(unshifted[i]! - unshifted[i + 1]!, unshifted[0]! / 5, 1e-15, `gap ${i}`)
-  near(shiftSigma(unshifted[0]!, 3), 0.6, 1e-15, 'shift is undone')
+sigmas('sigmaStart scales the grid before the shift', () => {
+  const { sigmas } = gridSchedule({ steps: 4, shift: 3, grid: 'linear', sigmaStart: 0.8 })
+  const expected = [0.8, 0.6, 0.4, 0.2].map((sigma) => (3 * sigma) / (1 + 2 * sigma))
+  for (const [i, sigma] of expected.entries()) near(sigmas[i]!, sigma, 1e-15, `level ${i}`)
+  const wan = gridSchedule({ steps: 4, shift: 1, grid: 'wan', sigmaStart: 0.5 })
+  near(wan.sigmas[0]!, 0.4995, 1e-15, "Wan's start")
+  near(shiftSigma(0.5, 3), 0.75, 1e-15, 'shift')
 })
 
 sigmas('a custom list is used as it is, with its closing 0 or without', () => {

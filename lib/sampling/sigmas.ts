@@ -38,7 +38,7 @@ export interface GridOptions {
   shift: number
   /** `linear`: from σ = 1. `wan`: from 0.999 before the shift, timesteps rounded down to whole numbers. */
   grid: Grid
-  /** Begin at this σ (after the shift) instead of at noise, to continue from a noised sample; in (0, 1]. */
+  /** Begin at this share of the grid, before the shift, to continue from a sample noised to `sigmas[0]`; in (0, 1]. */
   sigmaStart?: number
 }
 
@@ -51,15 +51,12 @@ export function shiftSigma(sigma: number, shift: number): number {
  * N steps, evenly spaced before the shift.
  * @throws ERR_FSVIDEO_INVALID_ARGUMENT for `steps`, `shift`, `grid` or `sigmaStart`.
  */
-export function gridSchedule({ steps, shift, grid, sigmaStart }: GridOptions): Schedule {
+export function gridSchedule({ steps, shift, grid, sigmaStart = 1 }: GridOptions): Schedule {
   checkSteps(steps)
   checkShift(shift)
   if (grid !== 'wan' && grid !== 'linear') throw invalid('grid', grid, "'wan' or 'linear'")
-  let start = grid === 'wan' ? wanSigmaStart : 1
-  if (sigmaStart !== undefined) {
-    checkSigma(sigmaStart, 'sigmaStart')
-    start = shiftSigma(sigmaStart, 1 / shift) // the inverse of the shift is the shift by 1/s
-  }
+  checkSigma(sigmaStart, 'sigmaStart')
+  const start = grid === 'wan' ? wanSigmaStart * sigmaStart : sigmaStart
   const sigmas = Array.from({ length: steps }, (_, i) => shiftSigma(start * (1 - i / steps), shift))
   const timesteps = sigmas.map((sigma) => timestepsPerSigma * sigma)
   return { sigmas: [...sigmas, 0], timesteps: grid === 'wan' ? timesteps.map(wholeTimestep) : timesteps }
