@@ -250,7 +250,7 @@ sigmas('bad numbers are refused by name', () => {
   for (const shift of [0, -1, 0.009, 101, Number.NaN, Infinity, '5', undefined]) {
     refused('shift', () => gridSchedule({ ...good, shift: shift as number }))
   }
-  for (const sigmaStart of [0, -0.5, 1.01, Number.NaN, '1', null]) {
+  for (const sigmaStart of [0, 1e-7, -0.5, 1.01, Number.NaN, '1', null]) {
     refused('sigmaStart', () => gridSchedule({ ...good, sigmaStart: sigmaStart as number }))
   }
   refused('grid', () => gridSchedule({ ...good, grid: 'karras' as 'wan' }))

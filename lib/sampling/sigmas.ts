@@ -19,7 +19,7 @@ const maxSteps = 1000
 const minShift = 0.01
 const maxShift = 100
 
-/** Levels closer than this are one level to a float32 sample, and to the differences that UniPC divides by. */
+/** Levels closer than this, to one another or to 0, are one level to a float32 sample and to what UniPC divides by. */
 const minGap = 1e-6
 
 export type Grid = 'wan' | 'linear'
@@ -38,7 +38,7 @@ export interface GridOptions {
   shift: number
   /** `linear`: from σ = 1. `wan`: from 0.999 before the shift, timesteps rounded down to whole numbers. */
   grid: Grid
-  /** Begin at this share of the grid, before the shift, to continue from a sample noised to `sigmas[0]`; in (0, 1]. */
+  /** Begin at this share of the grid, before the shift, to continue from a sample noised to `sigmas[0]`; 1e-6 to 1. */
   sigmaStart?: number
 }
 
@@ -97,10 +97,10 @@ export function checkShift(shift: unknown, field = 'shift'): asserts shift is nu
   }
 }
 
-/** @throws ERR_FSVIDEO_INVALID_ARGUMENT unless `sigma` is above 0 and at most 1. */
+/** @throws ERR_FSVIDEO_INVALID_ARGUMENT unless `sigma` is from 1e-6 to 1. */
 export function checkSigma(sigma: unknown, field: string): asserts sigma is number {
-  if (typeof sigma !== 'number' || !(sigma > 0 && sigma <= 1)) {
-    throw invalid(field, sigma, 'a number above 0, at most 1')
+  if (typeof sigma !== 'number' || !(sigma >= minGap && sigma <= 1)) {
+    throw invalid(field, sigma, `a number from ${minGap} to 1`)
   }
 }
 
