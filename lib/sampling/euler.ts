@@ -10,6 +10,7 @@ import { type Solver, sum } from './solver.js'
 
 export const euler: Solver = {
   name: 'euler',
+  grid: 'linear',
   plan: ({ sigmas, timesteps }) =>
     timesteps.map((timestep, i) => {
       const sigma = sigmas[i]!

@@ -10,6 +10,7 @@ import { type Solver, sum } from './solver.js'
 
 export const renoise: Solver = {
   name: 'renoise',
+  grid: 'linear',
   plan: ({ sigmas, timesteps }) =>
     timesteps.map((timestep, i) => {
       const nextSigma = sigmas[i + 1]!

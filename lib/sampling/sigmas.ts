@@ -9,7 +9,7 @@
 import { invalid } from '../errors.js'
 
 /** The network's clock: timestep = 1000 σ. */
-export const timestepsPerSigma = 1000
+const timestepsPerSigma = 1000
 
 /** Wan's scheduler holds the levels 0.999, 0.998, …, 0 and starts from the first. */
 const wanSigmaStart = 0.999

@@ -15,7 +15,7 @@
  * After the last step x is the sample; its predictor is m0 itself. m0 is also what a preview of the step shows.
  */
 
-import type { Schedule } from './sigmas.js'
+import type { Grid, Schedule } from './sigmas.js'
 
 /**
  * A tensor that the loop keeps, seen from step i:
@@ -48,6 +48,8 @@ export interface SolverStep {
 
 export interface Solver {
   readonly name: string
+  /** The grid that it is used with where the caller names no noise levels. */
+  readonly grid: Grid
   /** The steps of `schedule`, one an element of `schedule.timesteps`. */
   plan(schedule: Schedule): SolverStep[]
 }

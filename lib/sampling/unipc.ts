@@ -22,7 +22,7 @@ import { type Solver, type SolverStep, sum, type Term } from './solver.js'
 
 /** UniPC of the given order; Wan uses 2. */
 export function unipc(order: 1 | 2 = 2): Solver {
-  return { name: 'unipc', plan: (schedule) => plan(schedule, order) }
+  return { name: 'unipc', grid: 'wan', plan: (schedule) => plan(schedule, order) }
 }
 
 function plan({ sigmas, timesteps }: Schedule, order: 1 | 2): SolverStep[] {
