@@ -1,0 +1,132 @@
+// The matrix core of the CPU backend: rows of A times packed panels of W, with everything that follows (bias,
+// activation, gate, residual, rounding) done on a tile that is still in cache. `linear` calls it on flattened
+// tokens, `conv3d` on output pixels whose rows point straight into a padded input (implicit GEMM),
+// `attention` uses the same micro-kernels.
+//
+// Packed weights. W [N, K] is cut into panels of 32 output columns, the last one filled up with zeros; a
+// panel holds
+//   f32:  [K][32]
+//   bf16: [K2 / 2][32][2], K2 = K rounded up to 32 (zeros): two neighbours of k side by side, which is what
+//   AMX tiles and
+//         AVX512-BF16 want and what the others widen with a shift and a mask
+//   f8e4m3: as bf16 with one byte an element; only storage, unpacked to one of the above before use.
+// The format is the same for every instruction set. Panels of several K segments (the taps of a convolution)
+// stand one segment after the other inside their panel: [N / 32][segments][panel of the segment].
+//
+// Every output element is summed in the order of k by the same instructions whatever the block it falls in,
+// so a row's bits depend on nothing but the row.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/ops.h"
+
+namespace fsv::cpu {
+
+inline constexpr int64_t kPanelCols = 32;
+
+/// Number of panels of `cols` output columns.
+static inline int64_t panel_count(int64_t cols) { return (cols + kPanelCols - 1) / kPanelCols; }
+
+/// Bytes of one segment of `k` elements in one panel; a multiple of 64.
+static inline int64_t segment_bytes(DType dtype, int64_t k) {
+  if (dtype == DType::f32) return kPanelCols * k * 4;
+  const int64_t padded = (k + 31) / 32 * 32;
+  return kPanelCols * padded * (dtype == DType::bf16 ? 2 : 1);
+}
+
+/// What is done to a finished sum: out = residual + gate * act(sum + bias + row_scale * row_bias), in f32,
+/// rounded once. Pointers that are null stand for "not there". Element (row, col) of the task is at row *
+/// stride + col.
+struct Epilogue {
+  const float* bias = nullptr;      ///< [cols]
+  const float* row_bias = nullptr;  ///< [rows], e.g. the noise of a pixel
+  float row_scale = 0;
+  Activation activation = Activation::none;
+  const void* gate = nullptr;  ///< row (gate_row + row) / gate_rows, gate_stride elements apart
+  DType gate_dtype = DType::f32;
+  int64_t gate_stride = 0, gate_row = 0, gate_rows = 1;
+  const void* residual = nullptr;  ///< as out
+  void* out = nullptr;
+  int64_t out_stride = 0;  ///< elements
+  DType out_dtype = DType::f32;
+};
+
+/// out [rows, cols] = epilogue(A [rows, segments * k] W^T). Row r of segment s starts at a + r * row_stride +
+/// segment_offsets[s] (bytes) and is k consecutive elements; nothing outside of these is read. k = 0 leaves
+/// sums of 0.
+struct GemmTask {
+  const void* a = nullptr;
+  int64_t row_stride = 0;  ///< bytes
+  int64_t rows = 0;
+  int64_t k = 0;
+  int64_t segments = 1;
+  const int64_t* segment_offsets = nullptr;  ///< null: one segment at 0
+  const void* panels = nullptr;  ///< 64-byte aligned, panel_count(cols) of segments * segment_bytes(dtype, k)
+  int64_t cols = 0;
+  Epilogue epilogue;
+};
+
+/// One segment of packed panels from W [cols, k] row-major (row_stride elements apart). `scales` f32 [cols]
+/// multiply the rows (fp8 weights). Panel p goes to panels + p * panel_stride. from -> to: f32 -> f32, bf16
+/// -> bf16, f8e4m3 -> any of the three.
+struct PackTask {
+  const void* weight = nullptr;
+  DType from = DType::f32, to = DType::f32;
+  int64_t row_stride = 0;
+  const float* scales = nullptr;
+  int64_t cols = 0, k = 0;
+  void* panels = nullptr;
+  int64_t panel_stride = 0;  ///< bytes
+};
+
+/// fp8 panels (one segment) to f32 or bf16 panels, times the columns' scales.
+struct UnpackTask {
+  const void* panels = nullptr;
+  const float* scales = nullptr;
+  DType to = DType::f32;
+  int64_t cols = 0, k = 0;
+  void* out = nullptr;
+};
+
+/// Rows of f32 or bf16 copied (or widened, bf16 -> f32) to another place and stride.
+struct CopyRowsTask {
+  const void* from = nullptr;
+  DType from_dtype = DType::f32, to_dtype = DType::f32;
+  int64_t from_stride = 0, to_stride = 0;  ///< bytes
+  int64_t rows = 0, k = 0;
+  void* to = nullptr;
+};
+
+struct GemmKernels {
+  /// The element type that A must have for bf16 weights: bf16 where the machine multiplies bf16, f32
+  /// elsewhere (widened once by the caller, not again for every panel). Products of bf16 numbers are exact in
+  /// f32 either way.
+  DType bf16_operand;
+  /// Rows the micro-kernel works on at a time: blocks of a multiple of this waste nothing.
+  int64_t row_block;
+  void (*multiply_f32)(const GemmTask&);
+  void (*multiply_bf16)(const GemmTask&);
+  void (*pack)(const PackTask&);
+  void (*unpack_f8)(const UnpackTask&);
+  void (*copy_rows)(const CopyRowsTask&);
+};
+
+namespace portable {
+extern const GemmKernels gemm_kernels;
+}
+namespace avx2 {
+extern const GemmKernels gemm_kernels;
+}
+namespace avx512 {
+extern const GemmKernels gemm_kernels;
+}
+namespace avx512bf16 {
+extern const GemmKernels gemm_kernels;
+}
+namespace amx {
+extern const GemmKernels gemm_kernels;
+}
+
+}  // namespace fsv::cpu
