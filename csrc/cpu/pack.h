@@ -10,7 +10,7 @@
 
 namespace fsv::cpu {
 
-/// weight [N, K] (f8e4m3 stays f8e4m3, its scales are given to `linear` again) into panels of kernels/gemm.h.
+/// weight [N, K] (f8e4m3 times its scales becomes bf16) into panels of kernels/gemm.h.
 void pack_linear(const PackArgs& args, const Kernels& kernels, ThreadPool& pool);
 size_t packed_linear_bytes(const PackArgs& args);
 

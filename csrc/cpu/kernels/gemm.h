@@ -9,7 +9,7 @@
 //   bf16: [K2 / 2][32][2], K2 = K rounded up to 32 (zeros): two neighbours of k side by side, which is what
 //   AMX tiles and
 //         AVX512-BF16 want and what the others widen with a shift and a mask
-//   f8e4m3: as bf16 with one byte an element; only storage, unpacked to one of the above before use.
+// fp8 weights become bf16 panels, their row scales multiplied in.
 // The format is the same for every instruction set. Panels of several K segments (the taps of a convolution)
 // stand one segment after the other inside their panel: [N / 32][segments][panel of the segment].
 //
@@ -29,11 +29,10 @@ inline constexpr int64_t kPanelCols = 32;
 /// Number of panels of `cols` output columns.
 static inline int64_t panel_count(int64_t cols) { return (cols + kPanelCols - 1) / kPanelCols; }
 
-/// Bytes of one segment of `k` elements in one panel; a multiple of 64.
+/// Bytes of one segment of `k` elements in one panel of `dtype` (f32 or bf16); a multiple of 64.
 static inline int64_t segment_bytes(DType dtype, int64_t k) {
   if (dtype == DType::f32) return kPanelCols * k * 4;
-  const int64_t padded = (k + 31) / 32 * 32;
-  return kPanelCols * padded * (dtype == DType::bf16 ? 2 : 1);
+  return kPanelCols * ((k + 31) / 32 * 32) * 2;
 }
 
 /// What is done to a finished sum: out = residual + gate * act(sum + bias + row_scale * row_bias), in f32,
@@ -68,26 +67,17 @@ struct GemmTask {
   Epilogue epilogue;
 };
 
-/// One segment of packed panels from W [cols, k] row-major (row_stride elements apart). `scales` f32 [cols]
-/// multiply the rows (fp8 weights). Panel p goes to panels + p * panel_stride. from -> to: f32 -> f32, bf16
-/// -> bf16, f8e4m3 -> any of the three.
+/// One segment of packed panels from W [cols, k] row-major (row_stride elements apart): f32 stays f32, bf16
+/// stays bf16, f8e4m3 becomes bf16, each row multiplied by its element of `scales` [cols]. Panel p goes to
+/// panels + p * panel_stride.
 struct PackTask {
   const void* weight = nullptr;
-  DType from = DType::f32, to = DType::f32;
+  DType dtype = DType::f32;
   int64_t row_stride = 0;
   const float* scales = nullptr;
   int64_t cols = 0, k = 0;
   void* panels = nullptr;
   int64_t panel_stride = 0;  ///< bytes
-};
-
-/// fp8 panels (one segment) to f32 or bf16 panels, times the columns' scales.
-struct UnpackTask {
-  const void* panels = nullptr;
-  const float* scales = nullptr;
-  DType to = DType::f32;
-  int64_t cols = 0, k = 0;
-  void* out = nullptr;
 };
 
 /// Rows of f32 or bf16 copied (or widened, bf16 -> f32) to another place and stride.
@@ -109,7 +99,6 @@ struct GemmKernels {
   void (*multiply_f32)(const GemmTask&);
   void (*multiply_bf16)(const GemmTask&);
   void (*pack)(const PackTask&);
-  void (*unpack_f8)(const UnpackTask&);
   void (*copy_rows)(const CopyRowsTask&);
 };
 
