@@ -1,7 +1,6 @@
 #include "core/json_reader.h"
 
 #include <charconv>
-#include <limits>
 #include <utility>
 
 #include "core/error.h"
@@ -10,6 +9,9 @@ namespace fsv {
 namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/// A byte of a UTF-8 character other than its first.
+bool is_trailing_byte(char c) { return (static_cast<uint8_t>(c) & 0xc0) == 0x80; }
 
 void append_utf8(std::string& out, uint32_t code_point) {
   const auto trailing = [&](int shift) { out += static_cast<char>(0x80 | ((code_point >> shift) & 0x3f)); };
@@ -46,30 +48,34 @@ bool is_utf8(std::string_view text) {
     if (lead < 0xc2 || lead > 0xf4 || text.size() - i < static_cast<size_t>(trailing)) return false;
     if (byte(i) < low || byte(i) > high) return false;
     for (int k = 1; k < trailing; ++k)
-      if ((byte(i + k) & 0xc0) != 0x80) return false;
+      if (!is_trailing_byte(text[i + k])) return false;
     i += trailing;
   }
   return true;
 }
 
-std::string quoted(std::string_view text) {
-  constexpr size_t kLongest = 80;
-  std::string out = "\"";
-  size_t i = 0;
-  for (; i < text.size(); ++i) {
-    const auto c = static_cast<uint8_t>(text[i]);
-    if (i >= kLongest && (c & 0xc0) != 0x80) break;  // never inside a character
-    if (c < 0x20 || c == 0x7f) {
-      constexpr char kHex[] = "0123456789abcdef";
+std::string escaped(std::string_view text) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string out;
+  for (char c : text) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (byte < 0x20 || byte == 0x7f) {
       out += "\\u00";
-      out += kHex[c >> 4];
-      out += kHex[c & 15];
+      out += kHex[byte >> 4];
+      out += kHex[byte & 15];
     } else {
       if (c == '"' || c == '\\') out += '\\';
-      out += static_cast<char>(c);
+      out += c;
     }
   }
-  return out + (i < text.size() ? "...\"" : "\"");
+  return out;
+}
+
+std::string shown(std::string_view text) {
+  size_t length = 80;
+  if (text.size() <= length) return escaped(text);
+  while (is_trailing_byte(text[length])) --length;
+  return escaped(text.substr(0, length)) + "...";
 }
 
 JsonReader::JsonReader(std::string_view json, std::string source) : json_(json), source_(std::move(source)) {
@@ -93,7 +99,9 @@ std::string JsonReader::describe_next() const {
   if (c == '-' || is_digit(c)) return "a number";
   for (std::string_view word : {"true", "false", "null"})
     if (json_.substr(at_, word.size()) == word) return std::string(word);
-  return quoted(json_.substr(at_, 1));
+  size_t next = at_ + 1;
+  while (next < json_.size() && is_trailing_byte(json_[next])) ++next;
+  return text("'", shown(json_.substr(at_, next - at_)), "'");
 }
 
 void JsonReader::skip_space() {
@@ -116,7 +124,8 @@ void JsonReader::begin(char bracket, const char* expected, std::string_view fiel
 bool JsonReader::next(char bracket, bool& first, std::string_view field) {
   skip_space();
   if (take(bracket)) return false;
-  if (!std::exchange(first, false) && !take(',')) refuse_syntax(field, text("continued by ',' or '", bracket, "'"));
+  if (!std::exchange(first, false) && !take(','))
+    refuse_syntax(field, text("continued by ',' or '", bracket, "'"));
   skip_space();
   return true;
 }
@@ -138,7 +147,8 @@ std::string JsonReader::read_string(std::string_view field) {
   std::string out;
   for (;;) {
     const size_t plain = at_;
-    while (at_ < json_.size() && json_[at_] != '"' && json_[at_] != '\\' && static_cast<uint8_t>(json_[at_]) >= 0x20)
+    while (at_ < json_.size() && json_[at_] != '"' && json_[at_] != '\\' &&
+           static_cast<uint8_t>(json_[at_]) >= 0x20)
       ++at_;
     out.append(json_.substr(plain, at_ - plain));
     if (take('"')) return out;
@@ -171,7 +181,8 @@ uint32_t JsonReader::read_hex4(std::string_view field) {
   const std::string_view digits = json_.substr(at_, 4);
   uint32_t unit = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), unit, 16);
-  if (error != std::errc() || end != digits.data() + 4) refuse_syntax(field, "a string with four hex digits after \\u");
+  if (error != std::errc() || end - digits.data() != 4)
+    refuse_syntax(field, "a string with four hex digits after \\u");
   at_ += 4;
   return unit;
 }
@@ -181,7 +192,8 @@ int64_t JsonReader::integer(std::string_view field) {
   if (at_ >= json_.size() || (json_[at_] != '-' && !is_digit(json_[at_])))
     refuse_syntax(field, "a non-negative integer");
   const size_t start = at_;
-  while (at_ < json_.size() && std::string_view("+-.0123456789Ee").find(json_[at_]) != std::string_view::npos) ++at_;
+  while (at_ < json_.size() && std::string_view("+-.0123456789Ee").find(json_[at_]) != std::string_view::npos)
+    ++at_;
   const std::string_view number = json_.substr(start, at_ - start);
   int64_t value = 0;
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);

@@ -1,8 +1,8 @@
-// A strict pull reader for JSON text of a known shape: the caller asks for what the grammar allows next and gets it,
-// or an ERR_FSVIDEO_MODEL_FILE that names the file, the field and the place. There is no tree and no recursion, so the
-// depth is the caller's grammar and memory is bounded by the text. Strict means RFC 8259 to the letter: no comments,
-// no trailing commas, no raw control characters, no lone surrogates, valid UTF-8. Only what safetensors headers
-// contain can be read: objects, arrays, strings and non-negative integers.
+// A strict pull reader for JSON text of a known shape: the caller asks for what the grammar allows next and
+// gets it, or an ERR_FSVIDEO_MODEL_FILE that names the file, the field and the place. There is no tree and no
+// recursion, so the depth is the caller's grammar and memory is bounded by the text. Strict means RFC 8259 to
+// the letter: no comments, no trailing commas, no raw control characters, no lone surrogates, valid UTF-8.
+// Only what safetensors headers contain can be read: objects, arrays, strings and non-negative integers.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,16 @@ namespace fsv {
 
 class JsonReader {
  public:
-  /// Reads `json`, which must outlive the reader; `source` is the file that errors name. Throws on invalid UTF-8.
+  /// Reads `json`, which must outlive the reader; `source` is the file that errors name. Throws on invalid
+  /// UTF-8.
   JsonReader(std::string_view json, std::string source);
 
   /// Enters an object or an array. `field` names the value in errors here and below.
   void begin_object(std::string_view field) { begin('{', "an object", field); }
   void begin_array(std::string_view field) { begin('[', "an array", field); }
 
-  /// Moves to the next member or item and returns true, or leaves the object or array and returns false. `first` is
-  /// the caller's, starts true, and is cleared here.
+  /// Moves to the next member or item and returns true, or leaves the object or array and returns false.
+  /// `first` is the caller's, starts true, and is cleared here.
   bool next_member(bool& first, std::string_view field) { return next('}', first, field); }
   bool next_item(bool& first, std::string_view field) { return next(']', first, field); }
 
@@ -56,8 +57,11 @@ class JsonReader {
   size_t at_ = 0;
 };
 
-/// `text` in double quotes for a message: control characters escaped, cut after 80 bytes.
-std::string quoted(std::string_view text);
+/// `text` as it stands between the quotes of a JSON string.
+std::string escaped(std::string_view text);
+
+/// The same for a message: cut after 80 bytes.
+std::string shown(std::string_view text);
 
 /// True if `text` is well-formed UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF.
 bool is_utf8(std::string_view text);

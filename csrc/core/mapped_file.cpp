@@ -30,8 +30,11 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
     return invalid_model_file(path_, "file", std::move(got), std::move(expected));
   };
 
-  // The system would silently open what stands before the zero byte.
-  if (path_.find('\0') != std::string::npos) throw refuse("a path with a zero byte", "an existing file");
+  // The system would silently open what stands before a zero byte.
+  if (const size_t zero = path_.find('\0'); zero != std::string::npos) {
+    path_.resize(zero);
+    throw refuse("a path with a zero byte behind this", "an existing file");
+  }
 
   descriptor_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor_ < 0) {

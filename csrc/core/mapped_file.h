@@ -1,10 +1,11 @@
-// A whole file mapped read-only: how weights reach the CPU backend without a copy and the GPU backend without a
-// read buffer. Pages come in when they are touched; the advice calls steer that.
+// A whole file mapped read-only: how weights reach the CPU backend without a copy and the GPU backend without
+// a read buffer. Pages come in when they are touched; the advice calls steer that.
 //
-// The limit of every mapping: if another process truncates the file afterwards, touching a page beyond its new end
-// raises SIGBUS, which no C++ code can turn into an exception. So check_size() is there to be called before a long
-// pass over the bytes: it turns a truncation that already happened into a typed error, and leaves only the race with
-// one that happens during the pass. Replacing a file by rename, as downloaders and editors do, is always safe.
+// The limit of every mapping: if another process truncates the file afterwards, touching a page beyond its
+// new end raises SIGBUS, which no C++ code can turn into an exception. So check_size() is there to be called
+// before a long pass over the bytes: it turns a truncation that already happened into a typed error, and
+// leaves only the race with one that happens during the pass. Replacing a file by rename, as downloaders and
+// editors do, is always safe.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +16,8 @@ namespace fsv {
 
 class MappedFile {
  public:
-  /// Maps `path`. Throws ERR_FSVIDEO_MODEL_FILE with field "file" if it is missing, not a regular file, empty or
-  /// not readable. Never blocks on a pipe or device.
+  /// Maps `path`. Throws ERR_FSVIDEO_MODEL_FILE with field "file" if it is missing, not a regular file, empty
+  /// or not readable. Never blocks on a pipe or device.
   explicit MappedFile(std::string path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
@@ -28,11 +29,12 @@ class MappedFile {
   /// Throws ERR_FSVIDEO_MODEL_FILE if the file is now shorter than it was when mapped.
   void check_size() const;
 
-  /// Asks the system to read bytes [begin, end) ahead. Advice only: never fails, out-of-range ends are clipped.
+  /// Asks the system to read bytes [begin, end) ahead. Advice only: never fails, out-of-range ends are
+  /// clipped.
   void advise_willneed(size_t begin, size_t end) const;
 
-  /// Lets the system drop the pages that lie wholly in [begin, end), e.g. after an upload to a GPU; touching them
-  /// again reads them again.
+  /// Lets the system drop the pages that lie wholly in [begin, end), e.g. after an upload to a GPU; touching
+  /// them again reads them again.
   void advise_dontneed(size_t begin, size_t end) const;
 
  private:

@@ -1,6 +1,7 @@
-// The safetensors weight format (https://github.com/huggingface/safetensors): 8 bytes little-endian header length, a
-// JSON header of tensor name -> {dtype, shape, data_offsets}, then the bodies, gapless. Weights enter the engine here,
-// so a file is believed only after every number in it has been checked; what passes can be used without checks.
+// The safetensors weight format (https://github.com/huggingface/safetensors): 8 bytes little-endian header
+// length, a JSON header of tensor name -> {dtype, shape, data_offsets}, then the bodies, gapless. Weights
+// enter the engine here, so a file is believed only after every number in it has been checked; what passes
+// can be used without checks.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +17,8 @@
 
 namespace fsv::safetensors {
 
-/// Limits of a header. The first is the reference implementation's, refused there before the header is read; the
-/// second is ours and keeps a shape a small thing.
+/// Limits of a header. The first is the reference implementation's, refused there before the header is read;
+/// the second is ours and keeps a shape a small thing.
 inline constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 inline constexpr size_t kMaxRank = 16;
 
@@ -29,8 +30,8 @@ struct Entry {
   uint64_t begin = 0;          ///< from the start of the file
   uint64_t end = 0;
 
-  /// Whether an element may be read in place through its own type. The format does not promise it; files by its
-  /// reference writer and by ours have it.
+  /// Whether an element may be read in place through its own type. The format does not promise it; files by
+  /// its reference writer and by ours have it.
   bool is_aligned() const { return begin % size_of(dtype) == 0; }
 };
 
@@ -39,8 +40,9 @@ using Metadata = std::map<std::string, std::string>;
 /// A header that has been checked: the entries tile the rest of the file, names are unique.
 class Table {
  public:
-  /// Parses and checks the header of a file of which all bytes are given; `path` is what errors call it. Touches only
-  /// the header's bytes. Throws ERR_FSVIDEO_MODEL_FILE whose field is "file", "header", or `<tensor>.<member>`.
+  /// Parses and checks the header of a file of which all bytes are given; `path` is what errors call it.
+  /// Touches only the header's bytes. Throws ERR_FSVIDEO_MODEL_FILE whose field is "file", "header", or
+  /// `<tensor>.<member>`.
   Table(std::span<const std::byte> file, const std::string& path);
 
   /// In the order of their bytes; of empty tensors at one place, in the order of their names.
@@ -65,7 +67,8 @@ class File {
   const std::string& path() const { return mapped_.path(); }
   const Table& table() const { return table_; }
 
-  /// The bytes of an entry of this file, not copied. Throws ERR_FSVIDEO_MODEL_FILE if the file was cut since opened.
+  /// The bytes of an entry of this file, not copied. Throws ERR_FSVIDEO_MODEL_FILE if the file was cut since
+  /// opened.
   std::span<const std::byte> bytes(const Entry& entry) const {
     mapped_.check_size();
     return mapped_.bytes().subspan(entry.begin, entry.end - entry.begin);
@@ -80,10 +83,11 @@ class File {
   Table table_;
 };
 
-/// Lays out a file and returns its first bytes, length and header; the bodies follow in the order of `entries`, without
-/// gaps. Name, dtype and shape of each entry are the caller's; the entries are put in file order (widest elements
-/// first, so that all are aligned; otherwise the order is kept) and begin and end are filled in.
-/// Throws ERR_FSVIDEO_INVALID_ARGUMENT on a name that is taken, reserved or not UTF-8, and on an impossible shape.
+/// Lays out a file and returns its first bytes, length and header; the bodies follow in the order of
+/// `entries`, without gaps. Name, dtype and shape of each entry are the caller's; the entries are put in file
+/// order (widest elements first, so that all are aligned; otherwise the order is kept) and begin and end are
+/// filled in. Throws ERR_FSVIDEO_INVALID_ARGUMENT on a name that is taken, reserved or not UTF-8, and on an
+/// impossible shape.
 std::string write_header(std::vector<Entry>& entries, const Metadata& metadata = {});
 
 }  // namespace fsv::safetensors
