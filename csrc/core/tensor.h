@@ -1,5 +1,5 @@
-// What an op sees of a tensor: a pointer, an element type and a shape. Tensors are always contiguous, the last
-// dimension fastest; who owns the memory is the business of ops/device.h.
+// What an op sees of a tensor: a pointer, an element type and a shape. Tensors are always contiguous, the
+// last dimension fastest; who owns the memory is the business of ops/device.h.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +39,8 @@ struct Shape {
   std::string text() const;
 };
 
-/// How the elements lie in memory. A packed weight is in whatever order its backend likes best; only `linear` or
-/// `conv3d` of the same backend can read it, and its shape still tells the original dimensions.
+/// How the elements lie in memory. A packed weight is in whatever order its backend likes best; only `linear`
+/// or `conv3d` of the same backend can read it, and its shape still tells the original dimensions.
 enum class Layout : uint8_t { plain, packed_linear, packed_conv };
 
 struct TensorSpec {

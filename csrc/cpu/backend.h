@@ -1,5 +1,5 @@
-// The CPU backend: one method an op, each in its own file, which cuts the work into ranges for the thread pool and calls
-// the kernels of the chosen instruction set.
+// The CPU backend: one method an op, each in its own file, which cuts the work into ranges for the thread
+// pool and calls the kernels of the chosen instruction set.
 #pragma once
 
 #include "cpu/kernels/kernels.h"
@@ -29,7 +29,8 @@ class CpuBackend final : public Backend {
   ThreadPool pool_;
 };
 
-/// Bytes of a packed weight; the same for every instruction set, so that the planning device can tell them too.
+/// Bytes of a packed weight; the same for every instruction set, so that the planning device can tell them
+/// too.
 size_t packed_bytes(const PackArgs& args);
 
 }  // namespace fsv::cpu

@@ -9,7 +9,8 @@
 namespace fsv::cpu {
 namespace {
 
-constexpr int kSpins = 2000;  // a few microseconds: the gap between two ops of a network, not the one between requests
+constexpr int kSpins =
+    2000;  // a few microseconds: the gap between two ops of a network, not the one between requests
 
 inline void pause() {
 #if defined(__x86_64__)

@@ -1,6 +1,7 @@
-// The threads inside one op. The caller (the device's executor thread) works too, as worker 0; the others sleep between
-// ops after a short spin, so that an idle device costs nothing and Node's own threads are not starved.
-// Ranges are claimed dynamically, so which worker computes what varies; results must not depend on it.
+// The threads inside one op. The caller (the device's executor thread) works too, as worker 0; the others
+// sleep between ops after a short spin, so that an idle device costs nothing and Node's own threads are not
+// starved. Ranges are claimed dynamically, so which worker computes what varies; results must not depend on
+// it.
 #pragma once
 
 #include <atomic>
@@ -23,19 +24,21 @@ class ThreadPool {
 
   int size() const { return static_cast<int>(workers_.size()); }
 
-  /// Calls body(begin, end, worker) on ranges of at most `grain` items that cover [0, n), and returns when all are done.
-  /// `body` must not throw and not call parallel_for.
+  /// Calls body(begin, end, worker) on ranges of at most `grain` items that cover [0, n), and returns when
+  /// all are done. `body` must not throw and not call parallel_for.
   template <class Body>
   void parallel_for(int64_t n, int64_t grain, const Body& body) {
-    run(n, grain < 1 ? 1 : grain,
+    run(
+        n, grain < 1 ? 1 : grain,
         [](const void* context, int64_t begin, int64_t end, int worker) {
           (*static_cast<const Body*>(context))(begin, end, worker);
         },
         &body);
   }
 
-  /// A 64-byte aligned buffer of the worker's own, kept and grown from op to op. Contents are undefined. Call it inside the
-  /// body with the worker's number. Throws ERR_FSVIDEO_OUT_OF_MEMORY from the op when called before parallel_for.
+  /// A 64-byte aligned buffer of the worker's own, kept and grown from op to op. Contents are undefined. Call
+  /// it inside the body with the worker's number. Throws ERR_FSVIDEO_OUT_OF_MEMORY from the op when called
+  /// before parallel_for.
   void* scratch(int worker, size_t bytes);
 
  private:

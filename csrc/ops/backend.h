@@ -1,6 +1,6 @@
-// What a device can do: memory, and one method an op. Methods are called on the device's executor thread, in order, with
-// arguments that `check` has accepted; a backend never checks again. The CPU backend computes inside the call, a GPU
-// backend launches.
+// What a device can do: memory, and one method an op. Methods are called on the device's executor thread, in
+// order, with arguments that `check` has accepted; a backend never checks again. The CPU backend computes
+// inside the call, a GPU backend launches.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // The door between the scheduling of an op (cpu/<op>.cpp, compiled once for the baseline) and its inner loops
-// (cpu/kernels/<family>.cpp, compiled once for each instruction set). Only plain pointers and numbers cross it, and
-// headers that kernel files include have nothing but `static inline` functions: an inline function of external linkage
-// could be compiled with AVX-512 in one file and be picked by the linker for all.
+// (cpu/kernels/<family>.cpp, compiled once for each instruction set). Only plain pointers and numbers cross
+// it, and headers that kernel files include have nothing but `static inline` functions: an inline function of
+// external linkage could be compiled with AVX-512 in one file and be picked by the linker for all.
 #pragma once
 
 #include "cpu/kernels/attention.h"

@@ -1,0 +1,188 @@
+#include "ops/device.h"
+
+#include <chrono>
+#include <cstring>
+
+namespace fsv {
+namespace {
+
+void timed(const Queue::Work& work, OpStats* stats) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  if (stats) stats->nanoseconds += (std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+Storage::Storage(std::shared_ptr<Device> device, std::shared_ptr<const void> owner, size_t bytes)
+    : device_(std::move(device)), owner_(std::move(owner)), external_(bytes) {
+  device_->mapped_ += bytes;
+}
+
+Storage::~Storage() {
+  if (block_) pool_->give(block_);
+  if (owner_) {
+    device_->mapped_ -= external_;
+    device_->release_later([owner = std::move(owner_)]() mutable { owner.reset(); });
+  }
+}
+
+Device::Device(std::string name, std::unique_ptr<Backend> backend)
+    : name_(std::move(name)), backend_(std::move(backend)), pool_(make_pool(false)) {
+  if (!backend_->dry()) queue_ = std::make_unique<Queue>();
+}
+
+Device::~Device() {
+  shutdown();
+  pool_.reset();
+}
+
+std::shared_ptr<Pool> Device::make_pool(bool whole_segments) {
+  return std::make_shared<Pool>(
+      Pool::Source{[this](size_t bytes) { return backend_->allocate(bytes); },
+                   [this](void* data, size_t bytes) {
+                     release_later([this, data, bytes] { backend_->release(data, bytes); });
+                   }},
+      usage_, whole_segments);
+}
+
+void Device::release_later(std::function<void()> release) {
+  if (queue_ && !closed_)
+    queue_->push(std::move(release));
+  else
+    release();
+}
+
+void Device::shutdown() {
+  if (closed_) return;
+  if (queue_) queue_->stop();
+  closed_ = true;
+  capture_.reset();
+  retired_.clear();
+}
+
+Tensor Device::empty(const TensorSpec& spec, std::optional<size_t> bytes) {
+  if (closed_) throw Error(code::kDisposed, "the device " + name_ + " has been disposed of");
+  collect_retired();
+  const auto& pool = capture_ ? capture_->pool : pool_;
+  Pool::Block* block = pool->take(bytes.value_or(static_cast<size_t>(spec.bytes())));
+  return {std::make_shared<Storage>(shared_from_this(), pool, block), TensorView(spec, block->data)};
+}
+
+Tensor Device::external(const TensorSpec& spec, const void* data, std::shared_ptr<const void> owner) {
+  return {std::make_shared<Storage>(shared_from_this(), std::move(owner), static_cast<size_t>(spec.bytes())),
+          TensorView(spec, const_cast<void*>(data))};
+}
+
+TensorView Device::use(const Tensor& tensor, const char* field) {
+  if (closed_) throw Error(code::kDisposed, "the device " + name_ + " has been disposed of");
+  if (!tensor.storage) {
+    Error error(code::kDisposed, text(field, ": the tensor has been disposed of"));
+    error.field = field;
+    throw error;
+  }
+  if (&tensor.storage->device() != this)
+    throw invalid_argument(field, text("a tensor on ", tensor.storage->device().name()),
+                           text("a tensor on ", name_));
+  if (capture_) capture_->inputs.push_back(tensor.storage);
+  return tensor.view;
+}
+
+void Device::enqueue(Queue::Work work, OpStats* stats) {
+  if (capture_) {
+    capture_->steps.push_back({std::move(work), stats});
+    return;
+  }
+  queue_->push([work = std::move(work), stats] { timed(work, stats); }, token_);
+}
+
+void Device::write(const Tensor& to, const void* host, size_t bytes) {
+  const TensorView view = use(to, "tensor");
+  if (backend_->dry() || !bytes) return;
+  auto copy = std::make_shared<std::vector<char>>(static_cast<const char*>(host),
+                                                  static_cast<const char*>(host) + bytes);
+  enqueue([backend = backend_.get(), view, copy] { backend->copy_in(view.data, copy->data(), copy->size()); },
+          nullptr);
+}
+
+void Device::assign(const Tensor& to, const Tensor& from) {
+  const TensorView target = use(to, "assign.to"), source = use(from, "assign.from");
+  if (target.dtype != source.dtype || !(target.shape == source.shape) || source.layout != Layout::plain)
+    throw invalid_argument("assign.from", text(source.shape.text(), " ", name_of(source.dtype)),
+                           text(target.shape.text(), " ", name_of(target.dtype)));
+  if (backend_->dry()) return;
+  enqueue([backend = backend_.get(), target,
+           source] { backend->copy(target.data, source.data, static_cast<size_t>(source.bytes())); },
+          nullptr);
+}
+
+void Device::read(const Tensor& from, void* host, Queue::Done done) {
+  const TensorView view = use(from, "tensor");
+  if (capture_) throw invalid_argument("read", "a call inside capture", "a call outside capture");
+  if (backend_->dry()) {
+    std::memset(host, 0, static_cast<size_t>(view.bytes()));
+    done(nullptr);
+    return;
+  }
+  queue_->push([backend = backend_.get(), view,
+                host] { backend->copy_out(host, view.data, static_cast<size_t>(view.bytes())); },
+               token_);
+  queue_->fence(std::move(done));
+}
+
+void Device::fence(Queue::Done done) {
+  if (closed_) throw Error(code::kDisposed, "the device " + name_ + " has been disposed of");
+  if (queue_)
+    queue_->fence(std::move(done));
+  else
+    done(nullptr);
+}
+
+void Device::begin_capture() {
+  if (capture_) throw invalid_argument("capture", "a capture inside a capture", "one capture at a time");
+  capture_ = std::make_shared<Graph>();
+  capture_->pool = make_pool(true);
+  capture_->device = shared_from_this();
+}
+
+std::shared_ptr<Graph> Device::end_capture() { return std::exchange(capture_, nullptr); }
+
+void Device::replay(const Graph& graph) {
+  if (closed_) throw Error(code::kDisposed, "the device " + name_ + " has been disposed of");
+  if (capture_) throw invalid_argument("replay", "a call inside capture", "a call outside capture");
+  if (!queue_) return;
+  queue_->push(
+      [steps = &graph.steps, token = token_] {
+        for (const Graph::Step& step : *steps) {
+          if (token && token->load(std::memory_order_relaxed)) return;
+          timed(step.work, step.stats);
+        }
+      },
+      token_);
+}
+
+void Device::retire(std::shared_ptr<Graph> graph) {
+  if (!queue_ || closed_) return;  // nothing is running: the caller's reference was the last
+  auto passed = std::make_shared<std::atomic<bool>>(false);
+  queue_->push([passed] { passed->store(true, std::memory_order_release); });
+  retired_.push_back({std::move(graph), std::move(passed)});
+}
+
+void Device::collect_retired() {
+  for (size_t i = 0; i < retired_.size();) {
+    if (retired_[i].passed->load(std::memory_order_acquire)) {
+      const Retired gone = std::move(retired_[i]);
+      retired_[i] = std::move(retired_.back());
+      retired_.pop_back();
+    } else {
+      i++;
+    }
+  }
+}
+
+MemoryUse Device::memory() {
+  collect_retired();
+  return {usage_.in_use, usage_.peak, usage_.reserved, mapped_};
+}
+
+}  // namespace fsv

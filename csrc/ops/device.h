@@ -1,0 +1,161 @@
+// A device as the binding sees it: a backend, its queue and its memory. All methods are called on the
+// JavaScript thread; only what is pushed to the queue runs on the executor thread.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/pool.h"
+#include "core/queue.h"
+#include "ops/backend.h"
+
+namespace fsv {
+
+class Device;
+
+/// Memory that tensors share. Returns to where it came from when the last tensor lets go.
+class Storage {
+ public:
+  Storage(std::shared_ptr<Device> device, std::shared_ptr<Pool> pool, Pool::Block* block)
+      : device_(std::move(device)), pool_(std::move(pool)), block_(block) {}
+  /// Memory of somebody else (a mapped file), let go in stream order.
+  Storage(std::shared_ptr<Device> device, std::shared_ptr<const void> owner, size_t bytes);
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  Device& device() const { return *device_; }
+
+ private:
+  std::shared_ptr<Device> device_;
+  std::shared_ptr<Pool> pool_;
+  Pool::Block* block_ = nullptr;
+  std::shared_ptr<const void> owner_;
+  size_t external_ = 0;
+};
+
+struct Tensor {
+  std::shared_ptr<Storage> storage;
+  TensorView view;
+};
+
+/// How often an op ran, what it was counted at and how long it took on the executor thread.
+struct OpStats {
+  int64_t calls = 0;
+  double flops = 0, bytes = 0;
+  std::atomic<int64_t> nanoseconds{0};
+};
+
+/// Recorded work that can be replayed. It keeps alive what it reads, and owns the memory of what it makes.
+/// Let go of it with Device::retire only: replays that are still queued point at it.
+struct Graph {
+  struct Step {
+    Queue::Work work;
+    OpStats* stats;
+  };
+  std::vector<Step> steps;
+  std::vector<std::shared_ptr<Storage>> inputs;
+  std::shared_ptr<Pool> pool;
+  std::shared_ptr<Device> device;
+};
+
+struct MemoryUse {
+  size_t in_use, peak, reserved, mapped;
+};
+
+class Device : public std::enable_shared_from_this<Device> {
+ public:
+  Device(std::string name, std::unique_ptr<Backend> backend);
+  ~Device();
+
+  const std::string& name() const { return name_; }
+  const Backend& backend() const { return *backend_; }
+
+  /// New memory, contents undefined. `bytes` overrides the size that the spec implies (packed weights).
+  Tensor empty(const TensorSpec& spec, std::optional<size_t> bytes = std::nullopt);
+  /// A tensor over memory of `owner`.
+  Tensor external(const TensorSpec& spec, const void* data, std::shared_ptr<const void> owner);
+
+  /// What an op may see of a tensor: checks that it lives on this device and is not disposed, and makes a
+  /// capture keep it.
+  TensorView use(const Tensor& tensor, const char* field);
+
+  /// Checks, allocates the result, counts and queues. The way every op goes.
+  template <class Args>
+  Tensor launch(const char* name, void (Backend::*op)(const Args&), Args args) {
+    return launch(name, op, std::move(args), std::optional<size_t>{});
+  }
+  template <class Args>
+  Tensor launch(const char* name, void (Backend::*op)(const Args&), Args args, std::optional<size_t> bytes) {
+    const TensorSpec spec = check(args);
+    Tensor out = empty(spec, bytes);
+    args.out = out.view;
+    const Cost c = cost(args);
+    OpStats& stats = stats_[name];
+    stats.calls++;
+    stats.flops += c.flops;
+    stats.bytes += c.bytes;
+    if (!backend_->dry()) enqueue([backend = backend_.get(), op, args] { (backend->*op)(args); }, &stats);
+    return out;
+  }
+
+  /// Copies host bytes (taken now) into a tensor, or device bytes between tensors of one size, in stream
+  /// order.
+  void write(const Tensor& to, const void* host, size_t bytes);
+  void assign(const Tensor& to, const Tensor& from);
+  /// Copies a tensor to host memory that stays valid until `done` has been called.
+  void read(const Tensor& from, void* host, Queue::Done done);
+  void fence(Queue::Done done);
+
+  void begin_capture();
+  std::shared_ptr<Graph> end_capture();
+  void replay(const Graph& graph);
+  /// Frees the graph, here on the JavaScript thread, once the queue is past its last replay.
+  void retire(std::shared_ptr<Graph> graph);
+
+  /// Work pushed from now on is skipped once the token is set; nullptr for none.
+  void set_token(CancelToken token) { token_ = std::move(token); }
+
+  MemoryUse memory();
+  void reset_peak() { usage_.peak = usage_.in_use; }
+  /// Bytes that may be reserved; 0 for no limit.
+  void set_limit(size_t bytes) { usage_.limit = bytes; }
+  void trim() { pool_->trim(); }
+  int64_t depth() const { return queue_ ? queue_->depth() : 0; }
+  std::map<std::string, OpStats>& stats() { return stats_; }
+
+  /// Finishes the op that runs, drops the rest, joins the thread. Tensors may be disposed of afterwards, ops
+  /// are refused.
+  void shutdown();
+  bool closed() const { return closed_; }
+
+ private:
+  friend class Storage;
+  void enqueue(Queue::Work work, OpStats* stats);
+  void release_later(std::function<void()> release);
+  void collect_retired();
+  std::shared_ptr<Pool> make_pool(bool whole_segments);
+
+  std::string name_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Queue> queue_;  // none on a dry device
+  Pool::Usage usage_;
+  std::shared_ptr<Pool> pool_;
+  std::shared_ptr<Graph> capture_;
+  CancelToken token_;
+  struct Retired {
+    std::shared_ptr<Graph> graph;
+    std::shared_ptr<std::atomic<bool>> passed;
+  };
+  std::vector<Retired> retired_;
+  std::map<std::string, OpStats> stats_;
+  size_t mapped_ = 0;
+  bool closed_ = false;
+};
+
+}  // namespace fsv
