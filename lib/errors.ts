@@ -61,7 +61,8 @@ export function show(value: unknown): string {
   if (typeof value === 'function') return 'a function'
   if (value === null || typeof value !== 'object') return String(value)
   if (ArrayBuffer.isView(value)) return `${value.constructor.name}(${value.byteLength} bytes)`
-  if (Array.isArray(value)) return `[${value.slice(0, 8).map(show).join(', ')}${value.length > 8 ? ', ...' : ''}]`
+  if (Array.isArray(value))
+    return `[${value.slice(0, 8).map(show).join(', ')}${value.length > 8 ? ', ...' : ''}]`
   return `a ${value.constructor?.name ?? 'object'}`
 }
 

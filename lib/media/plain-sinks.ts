@@ -1,8 +1,6 @@
-/**
- * The outputs that need no video encoder: PNG frames and animated WebP through sharp, raw bytes, and memory.
- */
+/** The outputs without a container: PNG frames through sharp, raw bytes, and memory. */
 
-import { type FileHandle, mkdir, open, writeFile } from 'node:fs/promises'
+import { type FileHandle, mkdir, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import type { Clip, FrameSink } from './sink.js'
@@ -26,7 +24,7 @@ export class PngSink implements FrameSink {
     await this.#ready
     const { width, height } = this.#clip
     this.#pending = sharp(frame, { raw: { width, height, channels: 3 } })
-      .png({ compressionLevel: 6 })
+      .png({ compressionLevel: 3, adaptiveFiltering: true })
       .toFile(join(this.#folder, scratchFrame(++this.#frames)))
     await this.#pending
   }
@@ -42,48 +40,6 @@ export class PngSink implements FrameSink {
 /** The name in the scratch folder of frame 1, 2, ... */
 export function scratchFrame(index: number): string {
   return `${String(index).padStart(8, '0')}.png`
-}
-
-/** Keeps all frames (3 bytes a pixel) until the end: libwebp's animation is made in one go. */
-export class WebpSink implements FrameSink {
-  readonly #scratch: string
-  readonly #clip: Clip
-  #frames: Uint8Array[] = []
-  #stopped = false
-  #file: Promise<void> = Promise.resolve()
-
-  constructor(scratch: string, clip: Clip) {
-    this.#scratch = scratch
-    this.#clip = clip
-  }
-
-  async write(frame: Uint8Array): Promise<void> {
-    this.#frames.push(frame.slice())
-  }
-
-  async end(): Promise<void> {
-    const { width, height, fps, quality } = this.#clip
-    const count = this.#frames.length
-    const tall = Buffer.concat(this.#frames)
-    this.#frames = []
-    // Whole milliseconds a frame, rounded so that no error adds up.
-    const at = (frame: number) => Math.round((frame * 1000) / fps)
-    const delay = Array.from({ length: count }, (_, i) => at(i + 1) - at(i))
-    const raw = { width, height: height * count, channels: 3, pageHeight: height } as const
-    const webp = await sharp(tall, { raw, limitInputPixels: false })
-      .webp({ quality, delay, loop: 0, effort: 2 })
-      .toBuffer()
-    if (this.#stopped) return
-    this.#file = writeFile(this.#scratch, webp)
-    await this.#file
-  }
-
-  /** libwebp cannot be interrupted: its result is dropped when it comes. */
-  async kill(): Promise<void> {
-    this.#stopped = true
-    this.#frames = []
-    await this.#file.catch(() => {})
-  }
 }
 
 /** Frames one after the other, rgb24, nothing else: `ffmpeg -f rawvideo -pixel_format rgb24 -video_size WxH -i`. */

@@ -1,0 +1,238 @@
+/**
+ * A device: where tensors live and ops run. Calls return at once; work runs in order on the device's own native thread, never
+ * on the JavaScript thread and never on libuv's pool. `synchronize()` and `tensor.read()` are the only waits.
+ */
+import {
+  addon,
+  type MemoryUse,
+  type NativeDevice,
+  type NativeGraph,
+  type NativeToken,
+  type OpStats,
+} from './addon.js'
+import { FSVideoError, invalid } from './errors.js'
+import { type DType, Tensor, type TensorData } from './tensor.js'
+
+export interface DeviceOptions {
+  /** CPU threads inside an op. Default: FSVIDEO_THREADS, else the processors of the affinity mask. */
+  threads?: number
+  /** CPU instruction set: portable, avx2, avx512, avx512bf16, amx. Default: FSVIDEO_CPU_ISA, else the best there is. */
+  isa?: string
+  /** Bytes that may be reserved for tensors. Default: no limit of ours. */
+  memoryLimit?: number
+}
+
+export class Device {
+  /** `cpu`, or `meta`: plans and counts, computes nothing. */
+  readonly name: string
+  /** @internal */
+  readonly native: NativeDevice
+  #scopes: Set<Tensor>[] = []
+  #tokens = new WeakMap<AbortSignal, NativeToken>()
+  #limit: number
+  #disposed = false
+
+  private constructor(name: string, native: NativeDevice, limit: number) {
+    this.name = name
+    this.native = native
+    this.#limit = limit
+  }
+
+  /**
+   * Opens a device by name: `auto`, `cpu`, `meta`. FSVIDEO_BACKEND=cpu makes `auto` the CPU.
+   * Throws ERR_FSVIDEO_NO_DEVICE for a name that is not there, ERR_FSVIDEO_UNSUPPORTED_DEVICE for an instruction set that is not,
+   * ERR_FSVIDEO_NO_BINARY when the addon cannot be loaded.
+   */
+  static async open(name = 'auto', options: DeviceOptions = {}): Promise<Device> {
+    const threads = options.threads ?? environmentInteger('FSVIDEO_THREADS')
+    if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024))
+      throw invalid('threads', threads, 'an integer from 1 to 1024')
+    const limit = options.memoryLimit ?? 0
+    if (!(Number.isFinite(limit) && limit >= 0))
+      throw invalid('memoryLimit', limit, 'a number of bytes, 0 for no limit')
+    const backend = process.env.FSVIDEO_BACKEND
+    if (backend !== undefined && backend !== '' && backend !== 'cpu' && backend !== 'auto')
+      throw invalid('FSVIDEO_BACKEND', backend, 'cpu or auto')
+    const kind = name === 'auto' ? 'cpu' : name
+    if (kind !== 'cpu' && kind !== 'meta')
+      throw new FSVideoError(
+        'ERR_FSVIDEO_NO_DEVICE',
+        `there is no device ${JSON.stringify(name)} here: auto, cpu and meta are`,
+        {
+          field: 'device',
+          got: name,
+          expected: 'auto, cpu or meta',
+        },
+      )
+    const native = addon().open(kind, threads, options.isa ?? (process.env.FSVIDEO_CPU_ISA || undefined))
+    if (limit > 0) addon().setLimit(native, limit)
+    return new Device(kind, native, limit)
+  }
+
+  /** Instruction sets that this build has and this machine can run, the best last. */
+  static instructionSets(): string[] {
+    return addon().isas()
+  }
+
+  /** "avx512, 2 threads" */
+  get description(): string {
+    return addon().describe(this.native)
+  }
+  get disposed(): boolean {
+    return this.#disposed
+  }
+  /** True when nothing is computed: the planning device. */
+  get dry(): boolean {
+    return this.name === 'meta'
+  }
+  /** Bytes that may be reserved; 0 for no limit. */
+  get memoryLimit(): number {
+    return this.#limit
+  }
+
+  /** A tensor from JavaScript data, which is taken at once. Throws ERR_FSVIDEO_INVALID_ARGUMENT when data, shape and dtype disagree. */
+  tensor(data: TensorData, shape: readonly number[], dtype: DType = dtypeOf(data)): Tensor {
+    return new Tensor(this, addon().tensor(this.native, data, shape, dtype))
+  }
+
+  /** @internal */
+  track(tensor: Tensor): void {
+    this.#scopes.at(-1)?.add(tensor)
+  }
+
+  /**
+   * Runs `fn` and disposes of every tensor made in it, except those it returns (a tensor, or arrays and plain objects of them).
+   * `fn` must not be async.
+   */
+  scope<T>(fn: () => T): T {
+    const made = new Set<Tensor>()
+    this.#scopes.push(made)
+    let kept: Set<Tensor> | undefined
+    try {
+      const result = fn()
+      kept = new Set(tensorsIn(result))
+      return result
+    } finally {
+      this.#scopes.pop()
+      for (const tensor of made) {
+        if (kept?.has(tensor)) this.track(tensor)
+        else tensor.dispose()
+      }
+    }
+  }
+
+  /**
+   * Records the ops of `fn` instead of running them. The graph keeps the memory of what it makes; tensors that `fn` returns
+   * are its outputs and hold what the latest replay computed. Nothing may be read or waited for inside.
+   */
+  capture<T>(fn: () => T): { graph: Graph; result: T } {
+    addon().beginCapture(this.native)
+    let native: NativeGraph | undefined
+    try {
+      const result = this.scope(fn)
+      native = addon().endCapture(this.native)
+      return { graph: new Graph(this, native), result }
+    } finally {
+      if (!native) addon().disposeGraph(addon().endCapture(this.native))
+    }
+  }
+
+  /** Ops queued inside `fn` are skipped once the signal is aborted: what they would have computed is undefined then. */
+  withSignal<T>(signal: AbortSignal | undefined, fn: () => T): T {
+    if (!signal) return fn()
+    let token = this.#tokens.get(signal)
+    if (!token) {
+      const made = addon().token()
+      token = made
+      this.#tokens.set(signal, made)
+      if (signal.aborted) addon().cancel(made)
+      else signal.addEventListener('abort', () => addon().cancel(made), { once: true })
+    }
+    addon().setToken(this.native, token)
+    try {
+      return fn()
+    } finally {
+      addon().setToken(this.native, null)
+    }
+  }
+
+  /** Resolves when everything queued so far is done; rejects with the first error among it. */
+  synchronize(): Promise<void> {
+    return addon().fence(this.native)
+  }
+
+  /** Ops queued and not done. */
+  get depth(): number {
+    return addon().depth(this.native)
+  }
+
+  memory(): MemoryUse {
+    return addon().memory(this.native)
+  }
+  resetPeak(): void {
+    addon().resetPeak(this.native)
+  }
+  /** Returns memory that no tensor uses to the system. */
+  trim(): void {
+    addon().trim(this.native)
+  }
+
+  /** Per op since the last reset: calls, FLOPs and least bytes as the contract counts them, seconds. */
+  stats(): Record<string, OpStats> {
+    return addon().stats(this.native)
+  }
+  resetStats(): void {
+    addon().resetStats(this.native)
+  }
+
+  /** Lets the running op finish, drops what is queued. Idempotent. */
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    addon().close(this.native)
+  }
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}
+
+/** Recorded work: `replay()` runs it again on what its inputs hold by then. */
+export class Graph {
+  readonly device: Device
+  #native: NativeGraph
+
+  /** @internal Graphs come from `device.capture`. */
+  constructor(device: Device, native: NativeGraph) {
+    this.device = device
+    this.#native = native
+  }
+  replay(): void {
+    addon().replay(this.device.native, this.#native)
+  }
+  /** Frees the graph's memory once queued replays are done. Idempotent. */
+  dispose(): void {
+    addon().disposeGraph(this.#native)
+  }
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}
+
+function dtypeOf(data: TensorData): DType {
+  if (data instanceof Float32Array) return 'f32'
+  if (data instanceof Int32Array) return 'i32'
+  if (data instanceof Uint16Array) return 'bf16'
+  return 'u8'
+}
+
+function environmentInteger(name: string): number | undefined {
+  const value = process.env[name]
+  return value ? Number(value) : undefined
+}
+
+function* tensorsIn(value: unknown): Generator<Tensor> {
+  if (value instanceof Tensor) yield value
+  else if (Array.isArray(value)) for (const item of value) yield* tensorsIn(item)
+  else if (value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype)
+    for (const item of Object.values(value)) yield* tensorsIn(item)
+}
