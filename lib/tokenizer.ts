@@ -102,8 +102,8 @@ export function buildTokenizer(vocabSize: number): TokenizerFiles {
   if (!Number.isInteger(vocabSize) || vocabSize < least) {
     throw invalid('vocabSize', vocabSize, `a whole number from ${least}`)
   }
-  // Zipf's law for pieces, in log probability; a character is always dearer than the rarest piece.
-  const pieces = commonPieces.slice(0, vocabSize - least).map((piece, rank) => [piece, -log(rank + 2) - 2])
+  // A character costs more than any piece, so that pieces win wherever they fit.
+  const pieces = commonPieces.slice(0, vocabSize - least).map((piece, rank) => [piece, score(rank)])
   const vocab = [
     ...specialPieces.map((piece) => [piece, 0]),
     ...characters.map((character) => [character, -12]),
@@ -149,9 +149,9 @@ export function buildTokenizer(vocabSize: number): TokenizerFiles {
   }
 }
 
-/** To four decimals, so that every engine's logarithm writes the same file. */
-function log(value: number): number {
-  return Math.round(Math.log(value) * 1e4) / 1e4
+/** Zipf's law, in log probability, to four decimals so that every engine's logarithm writes the same file. */
+function score(rank: number): number {
+  return -Math.round(1e4 * (2 + Math.log(rank + 2))) / 1e4
 }
 
 /**
