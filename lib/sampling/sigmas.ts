@@ -8,7 +8,7 @@
 
 import { invalid } from '../errors.js'
 
-/** The network's clock: timestep = 1000 σ. */
+/** The network's clock: timestep = 1000 σ, not rounded, on every grid (Wan's own scheduler rounds down). */
 const timestepsPerSigma = 1000
 
 /** Wan's scheduler holds the levels 0.999, 0.998, …, 0 and starts from the first. */
@@ -36,7 +36,7 @@ export interface GridOptions {
   steps: number
   /** s, 0.01 to 100; 1 leaves the grid as it is, larger spends more steps near noise. */
   shift: number
-  /** `linear`: from σ = 1. `wan`: from 0.999 before the shift, timesteps rounded down to whole numbers. */
+  /** `linear`: from σ = 1. `wan`: from 0.999, before the shift. */
   grid: Grid
   /** Begin at this share of the grid, before the shift, to continue from a sample noised to `sigmas[0]`; 1e-6 to 1. */
   sigmaStart?: number
@@ -58,8 +58,7 @@ export function gridSchedule({ steps, shift, grid, sigmaStart = 1 }: GridOptions
   checkSigma(sigmaStart, 'sigmaStart')
   const start = grid === 'wan' ? wanSigmaStart * sigmaStart : sigmaStart
   const sigmas = Array.from({ length: steps }, (_, i) => shiftSigma(start * (1 - i / steps), shift))
-  const timesteps = sigmas.map((sigma) => timestepsPerSigma * sigma)
-  return { sigmas: [...sigmas, 0], timesteps: grid === 'wan' ? timesteps.map(wholeTimestep) : timesteps }
+  return { sigmas: [...sigmas, 0], timesteps: sigmas.map((sigma) => timestepsPerSigma * sigma) }
 }
 
 /**
@@ -102,9 +101,4 @@ export function checkSigma(sigma: unknown, field: string): asserts sigma is numb
   if (typeof sigma !== 'number' || !(sigma >= minGap && sigma <= 1)) {
     throw invalid(field, sigma, `a number from ${minGap} to 1`)
   }
-}
-
-/** Rounds down, but not from 665.9999999: there, only the last bits of the product are missing. */
-function wholeTimestep(timestep: number): number {
-  return Math.floor(timestep + 1e-6)
 }

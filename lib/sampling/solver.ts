@@ -38,7 +38,7 @@ export interface SolverStep {
   readonly sigma: number
   /** σ_{i+1}, the noise level that the predictor arrives at; 0 in the last step. */
   readonly nextSigma: number
-  /** What the network is told: 1000 σ_i, whole in Wan's grid. */
+  /** What the network is told: 1000 σ_i. */
   readonly timestep: number
   /** Where present: x_i is replaced by this sum once m_i is known. m_i is not evaluated again. */
   readonly corrector?: readonly Term[]
