@@ -94,28 +94,12 @@ struct GemmKernels {
   /// elsewhere (widened once by the caller, not again for every panel). Products of bf16 numbers are exact in
   /// f32 either way.
   DType bf16_operand;
-  /// Rows the micro-kernel works on at a time: blocks of a multiple of this waste nothing.
-  int64_t row_block;
+  /// Rows that the micro-kernel takes at a time; blocks of a multiple of it waste nothing.
+  int64_t row_block_f32, row_block_bf16;
   void (*multiply_f32)(const GemmTask&);
   void (*multiply_bf16)(const GemmTask&);
   void (*pack)(const PackTask&);
   void (*copy_rows)(const CopyRowsTask&);
 };
-
-namespace portable {
-extern const GemmKernels gemm_kernels;
-}
-namespace avx2 {
-extern const GemmKernels gemm_kernels;
-}
-namespace avx512 {
-extern const GemmKernels gemm_kernels;
-}
-namespace avx512bf16 {
-extern const GemmKernels gemm_kernels;
-}
-namespace amx {
-extern const GemmKernels gemm_kernels;
-}
 
 }  // namespace fsv::cpu

@@ -5,12 +5,13 @@
 // silu and gelu_tanh 2 ulp of their sigmoid.
 #pragma once
 
-#include <immintrin.h>
-
 #include <cstdint>
 #include <cstring>
 
 #include "cpu/isa.h"
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX2
+#include <immintrin.h>
+#endif
 
 namespace fsv::cpu::FSV_ISA {
 
@@ -133,7 +134,7 @@ static inline Floats exp(Floats x) {
   q = fma(q, r, set(0.5f));
   const Floats p = fma(q * r, r, r) + 1.0f;
 #if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
-  return (Floats)_mm512_scalef_ps((__m512)p, (__m512)n);
+  return (Floats)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
 #else
   const Ints whole =
       (Ints)shifted - 0x4b400000;  // two factors, each an ordinary number: their product may be denormal
@@ -156,7 +157,8 @@ static inline Floats gelu_tanh(Floats x) {
 /// x Phi(x). Phi(-|x|) = e^(-x^2 / 2) R(|x|); R is u times a polynomial in u = 1 / (1 + |x| / 4), a minimax
 /// fit of relative error 8e-9 up to |x| = 14, where Phi has left the range of floats.
 static inline Floats gelu(Floats x) {
-  const Floats t = (Floats)((Words)x & 0x7fffffffu);
+  const Floats magnitude = (Floats)((Words)x & 0x7fffffffu);
+  const Floats t = magnitude > 14.5f ? set(14.5f) : magnitude;
   const Floats u = 1.0f / fma(t, set(0.25f), set(1.0f));
   Floats p = fma(set(0.016579629853367805f), u, set(-0.06279202550649643f));
   p = fma(p, u, set(0.05165195092558861f));
@@ -174,6 +176,6 @@ static inline Floats gelu(Floats x) {
   return x * (x < 0.0f ? tail : 1.0f - tail);
 }
 
-static inline Floats relu(Floats x) { return x > 0.0f ? x : x * 0.0f; }
+static inline Floats relu(Floats x) { return x < 0.0f ? Floats{} : x; }
 
 }  // namespace fsv::cpu::FSV_ISA

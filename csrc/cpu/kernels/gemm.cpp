@@ -1,0 +1,175 @@
+// Matrix product with epilogue for one instruction set: the loop over panels and row blocks, what is done to
+// a finished block, and the packing of weights. The micro-kernels are in gemm_block.h, the packed format in
+// gemm.h.
+#include "cpu/kernels/gemm.h"
+
+#include "cpu/kernels/gemm_block.h"
+
+namespace fsv::cpu::FSV_ISA {
+namespace {
+
+Floats activate(Activation activation, Floats x) {
+  switch (activation) {
+    case Activation::silu:
+      return silu(x);
+    case Activation::relu:
+      return relu(x);
+    case Activation::gelu:
+      return gelu(x);
+    case Activation::gelu_tanh:
+      return gelu_tanh(x);
+    case Activation::none:
+      break;
+  }
+  return x;
+}
+
+Floats load_any(DType dtype, const void* base, int64_t index, int64_t n) {
+  return dtype == DType::f32 ? load_some(static_cast<const float*>(base) + index, n)
+                             : load_bf16_some(static_cast<const uint16_t*>(base) + index, n);
+}
+
+/// Rows row .. row + rows, columns col .. col + cols (at most a panel) of the task; the sums are kPanelCols
+/// apart.
+void finish(const Epilogue& e, int64_t row, int64_t rows, int64_t col, int64_t cols, const float* sums) {
+  for (int64_t r = row; r < row + rows; r++, sums += kPanelCols) {
+    const int64_t gate_at = e.gate ? (e.gate_row + r) / e.gate_rows * e.gate_stride : 0;
+    const Floats row_term = e.row_bias ? set(e.row_scale * e.row_bias[r]) : Floats{};
+    for (int64_t c = 0; c < cols; c += kLanes) {
+      const int64_t n = cols - c, at = r * e.out_stride + col + c;
+      Floats y = load(sums + c);
+      if (e.bias) y += load_some(e.bias + col + c, n);
+      if (e.row_bias) y += row_term;
+      y = activate(e.activation, y);
+      if (e.gate) y *= load_any(e.gate_dtype, e.gate, gate_at + col + c, n);
+      if (e.residual) y += load_any(e.out_dtype, e.residual, at, n);
+      if (e.out_dtype == DType::f32)
+        store_some(static_cast<float*>(e.out) + at, y, n);
+      else
+        store_bf16_some(static_cast<uint16_t*>(e.out) + at, y, n);
+    }
+  }
+}
+
+using BlockKernel = void (*)(const RowSource&, int64_t, const char*, int64_t, float*, int64_t);
+
+/// A panel of W stays in L2 while all rows pass it, so the caller keeps a task's rows few enough to stay
+/// there too.
+void multiply(const GemmTask& task, DType dtype, BlockKernel block, int64_t block_rows) {
+  alignas(64) float sums[32 * kPanelCols];
+  const char* a = static_cast<const char*>(task.a);
+  const char* panel = static_cast<const char*>(task.panels);
+  const int64_t panel_bytes = task.segments * segment_bytes(dtype, task.k);
+  const int64_t blocks = (task.rows + block_rows - 1) / block_rows;
+  for (int64_t col = 0; col < task.cols; col += kPanelCols, panel += panel_bytes) {
+    const int64_t cols = task.cols - col < kPanelCols ? task.cols - col : kPanelCols;
+    for (int64_t i = 0; i < blocks; i++) {  // of even height: 16 rows are 8 + 8, not 14 + 2
+      const int64_t row = task.rows * i / blocks, rows = task.rows * (i + 1) / blocks - row;
+      const RowSource source{a + row * task.row_stride, task.row_stride, task.k, task.segments,
+                             task.segment_offsets};
+      block(source, rows, panel, cols, sums, kPanelCols);
+      finish(task.epilogue, row, rows, col, cols, sums);
+    }
+  }
+}
+
+void multiply_f32(const GemmTask& task) {
+  multiply(task, DType::f32, multiply_rows<MultiplyF32>, kBlockRows);
+}
+
+void multiply_bf16(const GemmTask& task) {
+  begin_bf16();
+  multiply(task, DType::bf16, multiply_rows_bf16, kBlockRowsBf16);
+  end_bf16();
+}
+
+/// [32][k] -> [k][32], both of T; `k` rows of the panel, the columns beyond `cols` zero.
+template <class T>
+void transpose(const T* from, int64_t from_stride, int64_t cols, int64_t k, T* panel) {
+  constexpr int64_t kStep = 16;  // a cache line of floats from each row, so that both sides stay in L1
+  for (int64_t k0 = 0; k0 < k; k0 += kStep) {
+    const int64_t depth = k - k0 < kStep ? k - k0 : kStep;
+    T* to = panel + k0 * kPanelCols;
+    for (int64_t c = 0; c < cols; c++)
+      for (int64_t i = 0; i < depth; i++) to[i * kPanelCols + c] = from[c * from_stride + k0 + i];
+    for (int64_t c = cols; c < kPanelCols; c++)
+      for (int64_t i = 0; i < depth; i++) to[i * kPanelCols + c] = T{};
+  }
+}
+
+struct F8Table {
+  float at[256];
+};
+constexpr F8Table make_f8_table() {
+  F8Table table{};
+  for (int i = 0; i < 256; i++) table.at[i] = to_float(F8e4m3{static_cast<uint8_t>(i)});
+  return table;
+}
+constexpr F8Table kF8 = make_f8_table();
+
+/// bf16 panels, two of k as one word. `read(c, k, words, n)` gives n pairs of row c from element k on, zeros
+/// beyond the end.
+template <class Read>
+void pack_pairs(int64_t cols, int64_t k, uint32_t* panel, const Read& read) {
+  constexpr int64_t kStep = 16;
+  uint32_t words[kPanelCols][kStep] = {};
+  for (int64_t k0 = 0; k0 < k; k0 += 2 * kStep, panel += kStep * kPanelCols) {
+    for (int64_t c = 0; c < cols; c++) read(c, k0, words[c]);
+    for (int64_t i = 0; i < kStep; i++)
+      for (int64_t c = 0; c < kPanelCols; c++) panel[i * kPanelCols + c] = words[c][i];
+  }
+}
+
+void pack(const PackTask& task) {
+  char* panel = static_cast<char*>(task.panels);
+  for (int64_t col = 0; col < task.cols; col += kPanelCols, panel += task.panel_stride) {
+    const int64_t cols = task.cols - col < kPanelCols ? task.cols - col : kPanelCols;
+    const int64_t first = col * task.row_stride;
+    uint32_t* const pairs = reinterpret_cast<uint32_t*>(panel);
+    if (task.dtype == DType::f32) {
+      transpose(static_cast<const float*>(task.weight) + first, task.row_stride, cols, task.k,
+                reinterpret_cast<float*>(panel));
+    } else if (task.dtype == DType::bf16) {
+      const uint16_t* from = static_cast<const uint16_t*>(task.weight) + first;
+      pack_pairs(cols, task.k, pairs, [&](int64_t c, int64_t k, uint32_t* words) {
+        const int64_t left = task.k - k;
+        if (left < 32) std::memset(words, 0, 64);
+        std::memcpy(words, from + c * task.row_stride + k, static_cast<size_t>(left < 32 ? left : 32) * 2);
+      });
+    } else {
+      const uint8_t* from = static_cast<const uint8_t*>(task.weight) + first;
+      pack_pairs(cols, task.k, pairs, [&](int64_t c, int64_t k, uint32_t* words) {
+        alignas(64) float values[32] = {};
+        alignas(64) uint16_t halves[32];
+        const int64_t n = task.k - k < 32 ? task.k - k : 32;
+        for (int64_t i = 0; i < n; i++)
+          values[i] = kF8.at[from[c * task.row_stride + k + i]] * task.scales[col + c];
+        for (int64_t i = 0; i < 32; i += kLanes) store_bf16_some(halves + i, load(values + i), kLanes);
+        std::memcpy(words, halves, 64);
+      });
+    }
+  }
+}
+
+void copy_rows(const CopyRowsTask& task) {
+  const char* from = static_cast<const char*>(task.from);
+  char* to = static_cast<char*>(task.to);
+  for (int64_t r = 0; r < task.rows; r++, from += task.from_stride, to += task.to_stride) {
+    if (task.from_dtype == task.to_dtype) {
+      std::memcpy(to, from, static_cast<size_t>(task.k) * size_of(task.to_dtype));
+      continue;
+    }
+    const uint16_t* halves = reinterpret_cast<const uint16_t*>(from);
+    float* floats = reinterpret_cast<float*>(to);
+    for (int64_t i = 0; i < task.k; i += kLanes)
+      store_some(floats + i, load_bf16_some(halves + i, task.k - i), task.k - i);
+  }
+}
+
+}  // namespace
+
+extern const GemmKernels gemm_kernels;
+const GemmKernels gemm_kernels = {kBf16Operand,  kBlockRows, kBlockRowsBf16, multiply_f32,
+                                  multiply_bf16, pack,       copy_rows};
+
+}  // namespace fsv::cpu::FSV_ISA

@@ -1,0 +1,302 @@
+// The micro-kernels: a block of rows of A times one packed panel (format in gemm.h), sums left in a small f32
+// buffer that is still in L1 when its reader (an epilogue, a softmax) comes. The sums of a block live in
+// registers over all of K. Blocks are 14 x 32 with AVX-512 (28 sums, 2 vectors of W, 1 broadcast: 31 of 32
+// registers), 6 x 16 with AVX2, 4 x 8 otherwise, 32 x 32 with AMX; loads stay well below one for each
+// multiplication, so that L2 can feed them.
+#pragma once
+
+#include <array>
+#include <utility>
+
+#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/simd.h"
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AMX
+#include "cpu/kernels/tile.h"
+#endif
+
+namespace fsv::cpu::FSV_ISA {
+
+/// Rows of A: row r of segment s is k elements from base + r * stride + offsets[s] (bytes; no offsets: 0).
+struct RowSource {
+  const char* base;
+  int64_t stride;
+  int64_t k;
+  int64_t segments;
+  const int64_t* offsets;
+};
+
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
+inline constexpr int kBlockRows = 14;
+#elif FSV_ISA_LEVEL >= FSV_LEVEL_AVX2
+inline constexpr int kBlockRows = 6;
+#else
+inline constexpr int kBlockRows = 4;
+#endif
+
+/// Where the rows of a block begin. Every third row has a pointer and the two after it are one and two
+/// strides away, which is an x86 address: five registers instead of fourteen.
+template <int R>
+struct RowPointers {
+  static constexpr int kGroups = (R + 2) / 3;
+  const char* group[kGroups];
+  int64_t stride;
+
+  RowPointers(const char* base, int64_t stride) : stride(stride) {
+    for (int g = 0; g < kGroups; g++) {
+      group[g] = base + 3 * g * stride;
+      asm("" : "+r"(group[g]));  // or the compiler makes fourteen of them again, and spills
+    }
+  }
+  template <class T>
+  T at(int row, int64_t byte) const {
+    T value;
+    std::memcpy(&value, group[row / 3] + row % 3 * stride + byte, sizeof value);
+    return value;
+  }
+  void advance(int64_t bytes) {
+    for (int g = 0; g < kGroups; g++) group[g] += bytes;
+  }
+};
+
+template <int R, int V>
+struct Sums {
+  Floats at[R][V];
+
+  Sums() {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) at[r][v] = Floats{};
+  }
+  void store_to(float* c, int64_t c_stride) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) store(c + r * c_stride + v * kLanes, at[r][v]);
+  }
+};
+
+/// One k: R numbers of A, each times V vectors of W.
+struct MultiplyF32 {
+  static constexpr DType kPanel = DType::f32;
+  static constexpr int kDepth = 1;  // elements of k a step
+
+  template <int R, int V>
+  static inline void step(Sums<R, V>& sums, const RowPointers<R>& a, int64_t i, const char* b) {
+    Floats w[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; v++) std::memcpy(&w[v], b + v * sizeof(Floats), sizeof(Floats));
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const Floats x = set(a.template at<float>(r, 4 * i));
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) sums.at[r][v] = fma(x, w[v], sums.at[r][v]);
+    }
+  }
+};
+
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16
+
+/// Two k: R pairs of A, each times V vectors of pairs of W.
+struct MultiplyBf16 {
+  static constexpr DType kPanel = DType::bf16;
+  static constexpr int kDepth = 2;
+
+  template <int R, int V, class Bits>
+  static inline void step_pair(Sums<R, V>& sums, const RowPointers<R>& a, int64_t i, const char* b) {
+    __m512i w[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; v++) w[v] = _mm512_loadu_si512(b + v * sizeof(Floats));
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const __m512i x = _mm512_set1_epi32(static_cast<int>(a.template at<Bits>(r, 4 * i)));
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++)
+        sums.at[r][v] = (Floats)_mm512_dpbf16_ps((__m512)sums.at[r][v], (__m512bh)x, (__m512bh)w[v]);
+    }
+  }
+  template <int R, int V>
+  static inline void step(Sums<R, V>& sums, const RowPointers<R>& a, int64_t i, const char* b) {
+    step_pair<R, V, uint32_t>(sums, a, i, b);
+  }
+  /// The last element of an odd k, its neighbour taken as zero and not read.
+  template <int R, int V>
+  static inline void last(Sums<R, V>& sums, const RowPointers<R>& a, int64_t i, const char* b) {
+    step_pair<R, V, uint16_t>(sums, a, i, b);
+  }
+};
+
+#else
+
+/// Two k: A is f32 (widened once by the caller), W's pairs are widened with a shift and a mask.
+struct MultiplyBf16 {
+  static constexpr DType kPanel = DType::bf16;
+  static constexpr int kDepth = 2;
+
+  template <int R, int V>
+  static inline void step(Sums<R, V>& sums, const RowPointers<R>& a, int64_t i, const char* b) {
+    Words w[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; v++) std::memcpy(&w[v], b + v * sizeof(Words), sizeof(Words));
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const Floats even = set(a.template at<float>(r, 8 * i));
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) sums.at[r][v] = fma(even, (Floats)(w[v] << 16), sums.at[r][v]);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const Floats odd = set(a.template at<float>(r, 8 * i + 4));
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) sums.at[r][v] = fma(odd, (Floats)(w[v] & 0xffff0000u), sums.at[r][v]);
+    }
+  }
+  template <int R, int V>
+  static inline void last(Sums<R, V>& sums, const RowPointers<R>& a, int64_t i, const char* b) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const Floats even = set(a.template at<float>(r, 8 * i));
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) {
+        Words w;
+        std::memcpy(&w, b + v * sizeof(Words), sizeof(Words));
+        sums.at[r][v] = fma(even, (Floats)(w << 16), sums.at[r][v]);
+      }
+    }
+  }
+};
+
+#endif
+
+/// c[r][0 .. V * kLanes) = row r of A times the columns of a panel that start at `b`.
+template <class Multiply, int R, int V>
+static void multiply_registers(const RowSource& rows, const char* b, float* c, int64_t c_stride) {
+  constexpr int64_t kStepA = FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16 ? 4 : 4 * Multiply::kDepth;
+  constexpr int64_t kStepB = kPanelCols * 4;  // 32 floats, or 32 pairs of bf16
+  constexpr int kUnroll = 4;
+  const int64_t segment = segment_bytes(Multiply::kPanel, rows.k);
+  Sums<R, V> sums;
+  for (int64_t s = 0; s < rows.segments; s++, b += segment) {
+    RowPointers<R> a(rows.base + (rows.offsets ? rows.offsets[s] : 0), rows.stride);
+    const char* w = b;
+    int64_t steps = rows.k / Multiply::kDepth;
+    for (; steps >= kUnroll; steps -= kUnroll) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kUnroll; i++) Multiply::step(sums, a, i, w + i * kStepB);
+      a.advance(kUnroll * kStepA);
+      w += kUnroll * kStepB;
+    }
+    for (; steps > 0; steps--) {
+      Multiply::step(sums, a, 0, w);
+      a.advance(kStepA);
+      w += kStepB;
+    }
+    if constexpr (Multiply::kDepth == 2)
+      if (rows.k % 2) Multiply::last(sums, a, 0, w);
+  }
+  sums.store_to(c, c_stride);
+}
+
+using RegisterKernel = void (*)(const RowSource&, const char*, float*, int64_t);
+
+template <class Multiply, int V, int... R>
+static constexpr std::array<RegisterKernel, sizeof...(R)> register_kernels(std::integer_sequence<int, R...>) {
+  return {multiply_registers<Multiply, R + 1, V>...};
+}
+
+/// c[r][0 .. cols rounded up to vectors) for `count` <= kBlockRows rows and cols <= 32 of one panel.
+template <class Multiply>
+static inline void multiply_rows(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
+                                 float* c, int64_t c_stride) {
+  using Sequence = std::make_integer_sequence<int, kBlockRows>;
+  static constexpr auto kOne = register_kernels<Multiply, 1>(Sequence{});
+  static constexpr auto kTwo = register_kernels<Multiply, 2>(Sequence{});
+  for (int64_t col = 0; col < cols; col += 2 * kLanes)
+    (cols - col > kLanes ? kTwo : kOne)[static_cast<size_t>(count - 1)](rows, panel + col * 4, c + col,
+                                                                        c_stride);
+}
+
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AMX
+
+/// A tile of A that is not whole (fewer rows, or the end of k): copied with zeros around, nothing else is
+/// read.
+static inline void stage_tile(const char* from, int64_t stride, int64_t rows, int64_t k, void* tile) {
+  const __mmask32 mask = k >= 32 ? ~__mmask32{0} : (__mmask32{1} << k) - 1;
+  for (int64_t r = 0; r < kTileRows; r++)
+    _mm512_store_si512(static_cast<char*>(tile) + r * kTileBytes,
+                       r < rows ? _mm512_maskz_loadu_epi16(mask, from + r * stride) : _mm512_setzero_si512());
+}
+
+template <int Tile>
+static inline void load_a(const char* from, int64_t stride, int64_t rows, int64_t k) {
+  if (rows >= kTileRows && k >= 32) return tile_load<Tile>(from, stride);
+  alignas(64) char tile[kTileRows * kTileBytes];
+  stage_tile(from, stride, rows, k, tile);
+  tile_load<Tile>(tile, kTileBytes);
+}
+
+/// Like multiply_rows, for count <= 32. Tiles 0..3 are the sums of the four quarters, 4 and 5 hold A, 6 and 7
+/// W.
+template <bool Tall, bool Wide>
+static void multiply_tiles(const RowSource& rows, int64_t count, const char* panel, float* c,
+                           int64_t c_stride) {
+  constexpr int64_t kRowB = kPanelCols * 4;
+  const int64_t segment = segment_bytes(DType::bf16, rows.k);
+  tile_zero<0>();
+  if constexpr (Wide) tile_zero<1>();
+  if constexpr (Tall) tile_zero<2>();
+  if constexpr (Tall && Wide) tile_zero<3>();
+  for (int64_t s = 0; s < rows.segments; s++, panel += segment) {
+    const char* a = rows.base + (rows.offsets ? rows.offsets[s] : 0);
+    const char* b = panel;
+    for (int64_t k = rows.k; k > 0; k -= 32, a += kTileBytes, b += kTileRows * kRowB) {
+      load_a<4>(a, rows.stride, count, k);
+      tile_load<6>(b, kRowB);
+      tile_dot_bf16<0, 4, 6>();
+      if constexpr (Wide) {
+        tile_load<7>(b + 64, kRowB);
+        tile_dot_bf16<1, 4, 7>();
+      }
+      if constexpr (Tall) {
+        load_a<5>(a + kTileRows * rows.stride, rows.stride, count - kTileRows, k);
+        tile_dot_bf16<2, 5, 6>();
+        if constexpr (Wide) tile_dot_bf16<3, 5, 7>();
+      }
+    }
+  }
+  const int64_t stride = c_stride * 4;
+  tile_store<0>(c, stride);
+  if constexpr (Wide) tile_store<1>(c + 16, stride);
+  if constexpr (Tall) tile_store<2>(c + kTileRows * c_stride, stride);
+  if constexpr (Tall && Wide) tile_store<3>(c + kTileRows * c_stride + 16, stride);
+}
+
+inline constexpr int kBlockRowsBf16 = 32;
+
+/// Writes all of 16 or 32 rows of c, however few are asked for.
+static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
+                                      float* c, int64_t c_stride) {
+  if (count > kTileRows)
+    (cols > 16 ? multiply_tiles<true, true> : multiply_tiles<true, false>)(rows, count, panel, c, c_stride);
+  else
+    (cols > 16 ? multiply_tiles<false, true> : multiply_tiles<false, false>)(rows, count, panel, c, c_stride);
+}
+static inline void begin_bf16() { tile_configure(); }
+static inline void end_bf16() { tile_release(); }
+
+#else
+
+inline constexpr int kBlockRowsBf16 = kBlockRows;
+
+static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
+                                      float* c, int64_t c_stride) {
+  multiply_rows<MultiplyBf16>(rows, count, panel, cols, c, c_stride);
+}
+static inline void begin_bf16() {}
+static inline void end_bf16() {}
+
+#endif
+
+inline constexpr DType kBf16Operand = FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16 ? DType::bf16 : DType::f32;
+
+}  // namespace fsv::cpu::FSV_ISA
