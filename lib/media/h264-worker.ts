@@ -15,7 +15,7 @@ const encoder = await minih264.createH264MP4Encoder()
 Object.assign(encoder, {
   width,
   height,
-  frameRate: fps,
+  frameRate: Math.max(1, Math.round(fps)), // for its rate control; the file's own times are set below
   speed: 5,
   // The same scale as x264's crf, with the encoder's own least value.
   quantizationParameter: Math.max(10, Math.round(51 - 0.41 * quality)),
@@ -32,7 +32,7 @@ parentPort!.on('message', (message: Uint8Array | 'end') => {
     return
   }
   encoder.finalize()
-  const file = layOutMp4(encoder.FS.readFile(encoder.outputFilename))
+  const file = layOutMp4(encoder.FS.readFile(encoder.outputFilename), fps)
   encoder.delete()
   parentPort!.postMessage(file)
   parentPort!.close()

@@ -1,7 +1,7 @@
 /**
  * Animated WebP, a frame at a time: sharp makes each frame a still picture, and the few bytes that make an animation of
  * them are written here (container of RFC 9649, §2.7). libwebp's own animation encoder wants all frames in memory,
- * leaves blocks of earlier frames standing in slow gradients, and on camera motion saves 2 % of the bytes.
+ * leaves blocks of earlier frames standing in slow gradients, and on a camera pan saves 2 % of the bytes.
  */
 
 import { type FileHandle, open } from 'node:fs/promises'

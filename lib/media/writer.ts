@@ -141,7 +141,9 @@ export class ScratchWriter implements VideoWriter {
     const result = this.#tail.then(async () => {
       if (this.#stopping) return this.#stopped
       try {
-        return await task()
+        const value = await task()
+        // An encoder that was stopped may well have said yes.
+        return this.#stopping ? this.#stopped : value
       } catch (error) {
         void this.#stop(error instanceof FSVideoError ? error : this.#diskError(error))
         return this.#stopped
