@@ -121,6 +121,18 @@ export class Device {
     }
   }
 
+  /** Takes a tensor out of the current scopes: it lives until it is disposed of or released. */
+  keep(tensor: Tensor): Tensor {
+    for (const scope of this.#scopes) scope.delete(tensor)
+    return tensor
+  }
+  /** Gives a kept tensor to the current scope, which disposes of it at its end; without a scope disposes of it now. */
+  release(tensor: Tensor): void {
+    const scope = this.#scopes.at(-1)
+    if (scope) scope.add(tensor)
+    else tensor.dispose()
+  }
+
   /**
    * Records the ops of `fn` instead of running them. The graph keeps the memory of what it makes; tensors that `fn` returns
    * are its outputs and hold what the latest replay computed. Nothing may be read or waited for inside.
