@@ -1,0 +1,157 @@
+// The table of convolution kernels of one instruction set, and the two that lay rows of the input out in
+// scratch; the others stand in conv_*.cpp.
+#include "cpu/kernels/conv.h"
+
+#include "cpu/kernels/stored.h"
+
+namespace fsv::cpu::FSV_ISA {
+
+void depthwise(const DepthwiseTask& task);
+void narrow_f32(const NarrowTask& task);
+void narrow_bf16(const NarrowTask& task);
+void linear_attention(const LinearAttentionTask& task);
+
+namespace {
+
+template <class T>
+void zero(T* to, int64_t n) {
+  std::memset(to, 0, static_cast<size_t>(n) * sizeof(T));
+}
+
+template <class To, class From>
+void convert(const From* from, int64_t n, To* to) {
+  if constexpr (sizeof(To) == sizeof(From))
+    std::memcpy(to, from, static_cast<size_t>(n) * sizeof(To));
+  else
+    each_vector(n, [&](int64_t i, int64_t lanes) { store_some(to + i, load_some(from + i, lanes), lanes); });
+}
+
+/// One element at a time, which is quickest for the three channels of a picture.
+template <class To, class From>
+void convert_few(const From* from, int64_t n, To* to) {
+  for (int64_t i = 0; i < n; i++) {
+    if constexpr (sizeof(To) == sizeof(From))
+      to[i] = from[i];
+    else
+      to[i] = to_float(Bf16{from[i]});
+  }
+}
+
+/// Pixels of at most four channels, rows of a window side by side. Always four elements are copied at once:
+/// the surplus falls where the next copy goes. Returns the number of pixels done; the last few, where it
+/// would not, are left.
+template <class T>
+int64_t fold_fours(const RowTask& task, T* to) {
+  struct Four {
+    T at[4];
+  };
+  const int64_t done = task.pixels > 4 ? task.pixels - 4 : 0;
+  for (int64_t p = 0; p < done; p++, to += task.to_stride)
+    for (int64_t h = 0; h < task.rows; h++) {
+      Four four = {};
+      if (task.from[h])
+        std::memcpy(&four, static_cast<const T*>(task.from[h]) + p * task.pixel_stride, sizeof four);
+      std::memcpy(to + h * task.channels, &four, sizeof four);
+    }
+  return done;
+}
+
+template <class To, class From>
+void lay_row_as(const RowTask& task) {
+  To* to = static_cast<To*>(task.to);
+  const int64_t used = task.rows * task.channels, rest = task.to_stride - used;
+  zero(to, task.left * task.to_stride);
+  to += task.left * task.to_stride;
+  if (task.rows == 1 && rest == 0 && task.pixel_stride == task.channels) {
+    if (task.pixels > 0) convert(static_cast<const From*>(task.from[0]), task.pixels * task.channels, to);
+  } else {
+    int64_t p = 0;
+    if constexpr (sizeof(To) == sizeof(From))
+      if (task.channels <= 4 && rest == 0) p = fold_fours(task, to);
+    for (; p < task.pixels; p++) {
+      To* pixel = to + p * task.to_stride;
+      for (int64_t h = 0; h < task.rows; h++, pixel += task.channels) {
+        if (!task.from[h]) {
+          zero(pixel, task.channels);
+          continue;
+        }
+        const From* from = static_cast<const From*>(task.from[h]) + p * task.pixel_stride;
+        if (task.channels < kLanes)
+          convert_few(from, task.channels, pixel);
+        else
+          convert(from, task.channels, pixel);
+      }
+      zero(pixel, rest);
+    }
+  }
+  zero(to + task.pixels * task.to_stride, task.right * task.to_stride);
+}
+
+void lay_row(const RowTask& task) {
+  if (task.from_dtype == DType::f32)
+    lay_row_as<float, float>(task);
+  else if (task.to_dtype == DType::bf16)
+    lay_row_as<uint16_t, uint16_t>(task);
+  else
+    lay_row_as<float, uint16_t>(task);
+}
+
+/// Number `n` of a pixel: a channel of f32, two of bf16, or a bf16 channel as f32; zero beyond the last one.
+struct UnitOfFloats {
+  using Element = float;
+  static int64_t count(int64_t channels) { return channels; }
+  static uint32_t get(const float* pixel, int64_t n, int64_t) { return std::bit_cast<uint32_t>(pixel[n]); }
+};
+struct UnitOfPairs {
+  using Element = uint16_t;
+  static int64_t count(int64_t channels) { return (channels + 1) / 2; }
+  static uint32_t get(const uint16_t* pixel, int64_t n, int64_t channels) {
+    uint32_t pair = 0;
+    std::memcpy(&pair, pixel + 2 * n, 2 * n + 1 < channels ? 4 : 2);
+    return pair;
+  }
+};
+struct UnitOfWidened {
+  using Element = uint16_t;
+  static int64_t count(int64_t channels) { return (channels + 1) / 2 * 2; }
+  static uint32_t get(const uint16_t* pixel, int64_t n, int64_t channels) {
+    return n < channels ? uint32_t{pixel[n]} << 16 : 0;
+  }
+};
+
+template <class Unit>
+void lay_planes_as(const PlaneTask& task) {
+  const RowTask& row = task.row;
+  const int64_t total = row.left + row.pixels + row.right;
+  const auto* from = row.pixels > 0 ? static_cast<const typename Unit::Element*>(row.from[0]) : nullptr;
+  for (int64_t n = 0; n < Unit::count(row.channels); n++) {
+    uint32_t* plane = static_cast<uint32_t*>(task.to) + n * task.stride * task.pitch;
+    const auto place = [&](int64_t pixel) -> uint32_t& {
+      return plane[pixel % task.stride * task.pitch + pixel / task.stride];
+    };
+    for (int64_t p = 0; p < row.left; p++) place(p) = 0;
+    if (task.stride == 1)
+      for (int64_t p = 0; p < row.pixels; p++)
+        plane[row.left + p] = Unit::get(from + p * row.pixel_stride, n, row.channels);
+    else
+      for (int64_t p = 0; p < row.pixels; p++)
+        place(row.left + p) = Unit::get(from + p * row.pixel_stride, n, row.channels);
+    for (int64_t p = total - row.right; p < total; p++) place(p) = 0;
+  }
+}
+
+void lay_planes(const PlaneTask& task) {
+  if (task.row.from_dtype == DType::f32)
+    lay_planes_as<UnitOfFloats>(task);
+  else if (task.row.to_dtype == DType::bf16)
+    lay_planes_as<UnitOfPairs>(task);
+  else
+    lay_planes_as<UnitOfWidened>(task);
+}
+
+}  // namespace
+
+extern const ConvKernels conv_kernels;
+const ConvKernels conv_kernels = {lay_row, lay_planes, depthwise, narrow_f32, narrow_bf16, linear_attention};
+
+}  // namespace fsv::cpu::FSV_ISA
