@@ -13,7 +13,9 @@ const cmake = require.resolve('cmake-js/bin/cmake-js')
 
 // `configure` each time: `build` alone would ignore changed options. 0.8 s when nothing changed.
 for (const step of ['configure', 'build']) {
-  const defines = ['FSV_SANITIZE', 'FSV_AMX_EMULATION'].map((name) => `--CD${name}=${options.includes(name) ? 'ON' : 'OFF'}`)
+  const defines = ['FSV_SANITIZE', 'FSV_AMX_EMULATION'].map(
+    (name) => `--CD${name}=${options.includes(name) ? 'ON' : 'OFF'}`,
+  )
   const args = [cmake, step, '-d', root, '-O', dir, '-B', 'Release', '-p', '2', ...defines]
   const run = spawnSync(process.execPath, args, { stdio: 'inherit', cwd: root })
   if (run.status !== 0) process.exit(run.status ?? 1)
