@@ -94,10 +94,11 @@ static inline Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
-/// The larger; b when either is NaN.
+/// The larger; b when either is NaN. (The plain AVX-512 forms of some intrinsics make g++ 12 warn of an
+/// undefined operand of its own: hence masks of all ones.)
 static inline Floats max(Floats a, Floats b) {
 #if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
-  return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
+  return (Floats)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
 #elif FSV_ISA_LEVEL >= FSV_LEVEL_AVX2
   return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
 #else
@@ -105,17 +106,42 @@ static inline Floats max(Floats a, Floats b) {
 #endif
 }
 
-static inline float largest(Floats v) {
-  float best = v[0];
-  for (int i = 1; i < kLanes; i++) best = v[i] > best ? v[i] : best;
-  return best;
+/// Lane i gets lane (i + Width) % kLanes.
+template <int Width>
+static inline Floats rotate(Floats v) {
+  Ints from;
+  for (int i = 0; i < kLanes; i++) from[i] = (i + Width) % kLanes;
+  return __builtin_shuffle(v, from);
 }
-static inline float sum(Floats v) {  // pairwise
-  float s[kLanes];
-  std::memcpy(s, &v, sizeof s);
-  for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) s[i] += s[i + width];
-  return s[0];
+
+/// The largest element.
+static inline float largest(Floats v) {
+  if constexpr (kLanes > 8) v = max(v, rotate<8>(v));
+  if constexpr (kLanes > 4) v = max(v, rotate<4>(v));
+  v = max(v, rotate<2>(v));
+  return max(v, rotate<1>(v))[0];
+}
+
+/// The sum of all elements, halves against halves.
+static inline float sum(Floats v) {
+  if constexpr (kLanes > 8) v += rotate<8>(v);
+  if constexpr (kLanes > 4) v += rotate<4>(v);
+  v += rotate<2>(v);
+  return (v + rotate<1>(v))[0];
+}
+
+/// mantissa * 2^n for whole n; `shifted` is n + 0x1.8p23f, whose low bits are n.
+static inline Floats scale_by_power(Floats mantissa, Floats n, Floats shifted) {
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
+  static_cast<void>(shifted);
+  return (Floats)_mm512_maskz_scalef_ps(0xffff, (__m512)mantissa, (__m512)n);
+#else
+  static_cast<void>(n);
+  const Ints whole =
+      (Ints)shifted - 0x4b400000;  // in two factors that are ordinary numbers, whatever their product is
+  const Ints half = whole >> 1;
+  return mantissa * (Floats)((half + 127) << 23) * (Floats)((whole - half + 127) << 23);
+#endif
 }
 
 /// e^x: 2^n * (1 + r + r^2 q(r)) with x = n ln 2 + r; q is a minimax fit on |r| <= ln 2 / 2 (error 3.4e-9).
@@ -133,14 +159,24 @@ static inline Floats exp(Floats x) {
   q = fma(q, r, set(0.16666512191295624f));
   q = fma(q, r, set(0.5f));
   const Floats p = fma(q * r, r, r) + 1.0f;
-#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
-  return (Floats)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
-#else
-  const Ints whole =
-      (Ints)shifted - 0x4b400000;  // two factors, each an ordinary number: their product may be denormal
-  const Ints half = whole >> 1;
-  return p * (Floats)((half + 127) << 23) * (Floats)((whole - half + 127) << 23);
-#endif
+  return scale_by_power(p, n, shifted);
+}
+
+/// 2^x: 2^n * (1 + r q(r)) with x = n + r, exactly; q is a minimax fit on |r| <= 1 / 2 (error 1.9e-9).
+static inline Floats exp2(Floats x) {
+  const Floats limit = set(160.0f);
+  x = x > limit ? limit : x;
+  x = x < -limit ? -limit : x;
+  const Floats magic = set(0x1.8p23f);
+  const Floats shifted = x + magic;
+  const Floats n = shifted - magic;
+  const Floats r = x - n;
+  Floats q = fma(set(0.00015476279077120125f), r, set(0.0013400234747678041f));
+  q = fma(q, r, set(0.009618003852665424f));
+  q = fma(q, r, set(0.055503278970718384f));
+  q = fma(q, r, set(0.24022650718688965f));
+  q = fma(q, r, set(0.6931471824645996f));
+  return scale_by_power(fma(q, r, set(1.0f)), n, shifted);
 }
 
 /// 1 / (1 + e^-x)
