@@ -45,6 +45,8 @@ std::string show(const std::vector<int64_t>& shape) {
   return out + "]";
 }
 
+std::string show_offsets(const Entry& entry) { return text("[", entry.begin, ", ", entry.end, "]"); }
+
 DType read_dtype(JsonReader& json, const std::string& field) {
   const std::string name = json.string(field);
   for (DType dtype : kDTypes)
@@ -100,16 +102,16 @@ Entry read_entry(JsonReader& json, std::string name, uint64_t body_bytes) {
   for (size_t member = 0; member < kMembers.size(); ++member)
     if (!seen[member]) json.refuse(text(tensor, ".", kMembers[member]), "nothing", "given");
 
-  const std::string offsets_field = tensor + ".data_offsets";
-  const std::string offsets = text("[", entry.begin, ", ", entry.end, "]");
-  if (entry.begin > entry.end) json.refuse(offsets_field, offsets, "ascending");
-  if (entry.end > body_bytes)
-    json.refuse(offsets_field, offsets, text("within the body of ", body_bytes, " bytes"));
+  const auto refuse_offsets = [&](const std::string& expected, const std::string& detail = "") {
+    json.refuse(tensor + ".data_offsets", text(show_offsets(entry), detail), expected);
+  };
+  if (entry.begin > entry.end) refuse_offsets("ascending");
+  if (entry.end > body_bytes) refuse_offsets(text("within the body of ", body_bytes, " bytes"));
   const std::optional<int64_t> bytes = byte_size(entry.dtype, entry.shape);
   if (!bytes) json.refuse(tensor + ".shape", show(entry.shape), "of a tensor below 2^63 bytes");
   if (entry.end - entry.begin != static_cast<uint64_t>(*bytes))
-    json.refuse(offsets_field, text(offsets, ", which is ", entry.end - entry.begin),
-                text("the ", *bytes, " bytes of ", format_name(entry.dtype), " ", show(entry.shape)));
+    refuse_offsets(text("the ", *bytes, " bytes of ", format_name(entry.dtype), " ", show(entry.shape)),
+                   text(", which is ", entry.end - entry.begin));
   return entry;
 }
 
@@ -195,7 +197,7 @@ Table::Table(std::span<const std::byte> file, const std::string& path) {
   for (Entry& entry : entries_) {
     if (entry.begin != covered)
       json.refuse(
-          shown(entry.name) + ".data_offsets", text("[", entry.begin, ", ", entry.end, "]"),
+          shown(entry.name) + ".data_offsets", show_offsets(entry),
           text(entry.begin < covered ? "free of overlap" : "free of holes", ", beginning at ", covered));
     covered = entry.end;
     entry.begin += body;
