@@ -1,0 +1,35 @@
+// Scheduling of layer memory: ranges of tokens.
+#include "cpu/backend.h"
+
+namespace fsv::cpu {
+
+void CpuBackend::layer_memory(const LayerMemoryArgs& args) {
+  const Shape& shape = args.out.shape;
+  const void* states[kMaxStates];
+  for (int i = 0; i < args.count; i++) states[i] = args.states[i].data;
+  LayerMemoryTask task = {};
+  task.states = states;
+  task.count = args.count;
+  task.dtype = args.out.dtype;
+  task.router_input = args.router_input.data;
+  task.router = args.router.data;
+  task.router_bias = args.router_bias.as<float>();
+  task.scale = args.scale.as<float>();
+  task.shift = args.shift.as<float>();
+  task.weights = args.weights.as<float>();
+  task.out = args.out.data;
+  task.tokens_a_sample = shape[1];
+  task.channels = shape[2];
+  task.pre_mix = args.pre_mix;
+  task.eps = args.eps;
+
+  constexpr int64_t kTokensARange =
+      8;  // two blocks of the kernel: short enough to even out, long enough to prefetch
+  pool_.parallel_for(shape[0] * shape[1], kTokensARange, [&](int64_t begin, int64_t end, int worker) {
+    LayerMemoryTask mine = task;
+    mine.row = static_cast<float*>(pool_.scratch(worker, sizeof(float) * static_cast<size_t>(task.channels)));
+    kernels_.rows->layer_memory(mine, begin, end);
+  });
+}
+
+}  // namespace fsv::cpu
