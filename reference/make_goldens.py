@@ -2,9 +2,9 @@
 
     python3 reference/make_goldens.py [--out DIR] [--compare DIR]
 
-Weights and inputs come from numpy's generator, so they are the same with every torch. Outputs are computed in float64
-and stored in float32; the same in float32 is printed as the error that one must expect of a float32 implementation.
-`--compare` also prints the distance to the goldens of another folder and fails above 1e-6. See README.md for the layout.
+Weights and inputs come from numpy's generator, so they are the same with every torch. Outputs are computed in
+float64 and stored in float32; the error of the same run in float32 is printed, as what to expect of any float32 run.
+`--compare` also prints the distance to the goldens in another folder and fails above 1e-6. README.md has the layout.
 """
 
 import argparse
@@ -18,17 +18,17 @@ import zlib
 import numpy as np
 import torch
 
-from fsvideo import DIT, CLIPVision, Decoder, Encoder, LatentUpsampler, UMT5Encoder
+from fsvideo import DIT, CLIPVision, Decoder, Encoder, LatentUpsampler, UMT5Encoder, sampling
 from fsvideo import random as philox
-from fsvideo import sampling
 from fsvideo.autoencoder import AttentionBlock, Downsample, FirstFrameAttention, ResidualBlock, Upsample
 from fsvideo.dit import Block, layer_norm, modulate, rope_angles
 from fsvideo.layers import Conv, Time
 from fsvideo.pipeline import Inputs, Models, image_to_video
 from fsvideo.safetensors_io import load, save
 
-STRIDE = 5  # whole videos are stored at every 5th row and column: coprime with 2, so all shuffle phases are seen
+STRIDE = 5  # whole videos are stored at every 5th row and column: odd, so that all shuffle phases are seen
 
+# fmt: off
 ENCODER = {
     "in_channels": 3, "latent_channels": 16,
     "widths": [8, 8, 16, 16, 16, 16, 16], "depths": [1, 1, 1, 1, 1, 1, 2],
@@ -47,7 +47,8 @@ ENCODER_STRIDED = {
 }
 DECODER = {
     "out_channels": 3, "latent_channels": 16,
-    "widths": [8, 8, 16, 16, 16, 16, 16], "encoder_widths": [8, 8, 16, 16, 16, 16, 16], "depths": [2, 1, 1, 1, 1, 1, 1],
+    "widths": [8, 8, 16, 16, 16, 16, 16], "encoder_widths": [8, 8, 16, 16, 16, 16, 16],
+    "depths": [2, 1, 1, 1, 1, 1, 1],
     "attention_from_stage": 3, "head_dim": 8, "qkv_scales": [5], "glu_expand": 2, "linear_attention_eps": 1e-15,
     "temporal_stages": [0, 1], "resample": "shuffle", "resample_time_kernel": 1, "latent_time_kernel": 3,
     "norm_affine": False, "norm_eps": 1e-8, "conv": "noncausal", "time_padding": "replicate", "noise_weight": 0.05,
@@ -57,8 +58,9 @@ DECODER_LITE = {**DECODER, "conv": "group_causal"}
 DECODER_INTERPOLATE = {
     **DECODER, "latent_channels": 8, "widths": [8, 8, 16], "encoder_widths": [8, 8, 24], "depths": [1, 1, 1],
     "attention_from_stage": 2, "qkv_scales": [], "linear_attention_eps": 1e-6, "temporal_stages": [0],
-    "resample": "interpolate", "resample_time_kernel": 3, "latent_time_kernel": 1, "norm_affine": True, "norm_eps": 1e-5,
-    "time_padding": "zeros", "noise_weight": 0.2, "first_frame_attention_stages": [1, 2], "cross_norm_kv": True,
+    "resample": "interpolate", "resample_time_kernel": 3, "latent_time_kernel": 1, "norm_affine": True,
+    "norm_eps": 1e-5, "time_padding": "zeros", "noise_weight": 0.2, "first_frame_attention_stages": [1, 2],
+    "cross_norm_kv": True,
 }
 DIT_CONFIG = {
     "dim": 48, "layers": 3, "heads": 3, "ffn_dim": 96, "patch_size": [1, 1, 1],
@@ -74,7 +76,8 @@ DIT_NO_IMAGE = {
     **NARROW, "image_dim": None, "image_len": None, "memory": {"enabled": True, "norm": "pre_mix", "bias": False},
 }
 UPSAMPLER = {
-    "in_channels": 16, "mid_channels": 16, "blocks": 2, "scale": 2, "norm_groups": 4, "norm_eps": 1e-5, "time_padding": "zeros",
+    "in_channels": 16, "mid_channels": 16, "blocks": 2, "scale": 2, "norm_groups": 4, "norm_eps": 1e-5,
+    "time_padding": "zeros",
 }
 UMT5 = {
     "vocab_size": 100, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 3,
@@ -91,6 +94,7 @@ SCHEDULER = {
     "mask": {"lo": 0.1, "hi": 0.9, "granularity": "map", "polarity": "error"},
     "condition": "zero_latents", "pad": "replicate", "negative_prompt": "",
 }
+# fmt: on
 
 
 def seeded(name):
@@ -133,7 +137,8 @@ def taps(module, names, compute):
     """compute(), and by name the outputs of the submodules `names` in it."""
     found, modules = {}, dict(module.named_modules())
     hooks = [
-        modules[name].register_forward_hook(lambda _m, _i, out, name=name: found.__setitem__(name, out)) for name in names
+        modules[name].register_forward_hook(lambda _m, _i, out, name=name: found.__setitem__(name, out))
+        for name in names
     ]
     result = compute()
     for hook in hooks:
@@ -201,52 +206,66 @@ class Goldens:
 
 
 def autoencoder_blocks(goldens):
-    def block(name, config, module, shape, compute=lambda m, i: {"y": m(i["x"])}, **metadata):
-        inputs = {"x": normal(seeded("in " + name), *shape)}
-        goldens.record(name, config, fill(name, module), inputs, compute, **metadata)
+    def block(name, config, make, channels, shape, time=None, compute=None, **metadata):
+        """One block: `make(*channels, config, time)`, on a random x of `shape`."""
+        time = time or Time(config["conv"], config["time_padding"])
+        module = fill(name, make(*channels, config, time))
+        inputs = {"x": normal(seeded("in " + name), shape[0], channels[0], *shape[1:])}
+        compute = compute or (lambda m, i: {"y": m(i["x"])})
+        goldens.record(name, config, module, inputs, compute, channels=channels, **metadata)
 
-    causal, zeros = Time(), Time(padding="zeros")
+    def step(kind, factors):
+        return lambda inputs, outputs, config, time: kind(inputs, outputs, factors, config, time)
+
     affine = {**ENCODER, "norm_affine": True, "norm_eps": 1e-5}
     two_scales = {**ENCODER, "qkv_scales": [3, 5], "norm_affine": True}
-    channels, step, spatial = {"channels": 8}, {"channels": [8, 16], "factors": [2, 2, 2]}, {"channels": [16, 16], "factors": [1, 2, 2]}
-    block("encoder_resblock", ENCODER, ResidualBlock(8, ENCODER, causal), (2, 8, 3, 5, 6), **channels)
-    block("encoder_resblock_affine", affine, ResidualBlock(8, affine, causal), (1, 8, 2, 6, 5), **channels)
-    block("attention_block", ENCODER, AttentionBlock(16, ENCODER, causal), (2, 16, 3, 5, 6), channels=16)
-    block("attention_block_two_scales", two_scales, AttentionBlock(16, two_scales, causal), (1, 16, 2, 7, 4), channels=16)
-    block("attention_block_lite", DECODER_LITE, AttentionBlock(16, DECODER_LITE, Time("group_causal", group=1)), (1, 16, 3, 3, 4), channels=16)
-    block("downsample_shuffle", ENCODER, Downsample(8, 16, (2, 2, 2), ENCODER, causal), (1, 8, 5, 6, 8), **step)
-    block("downsample_shuffle_spatial", ENCODER, Downsample(16, 16, (1, 2, 2), ENCODER, causal), (1, 16, 3, 4, 6), **spatial)
-    strided = {**ENCODER_STRIDED, "resample_time_kernel": 3}
-    block("downsample_strided", strided, Downsample(8, 16, (2, 2, 2), strided, zeros), (1, 8, 5, 6, 8), **step)
-    block("downsample_strided_spatial", strided, Downsample(16, 16, (1, 2, 2), strided, zeros), (1, 16, 3, 4, 6), **spatial)
-
-    up = {"channels": [16, 4], "factors": [2, 2, 2]}
-    noncausal = Time("noncausal")
-    kernel3 = {**DECODER, "resample_time_kernel": 3}
-    block("upsample_shuffle", DECODER, Upsample(16, 4, (2, 2, 2), DECODER, noncausal), (1, 16, 3, 3, 4), **up)
-    module = Upsample(8, 8, (1, 2, 2), kernel3, noncausal)
-    block("upsample_shuffle_spatial", kernel3, module, (1, 8, 3, 3, 2), channels=[8, 8], factors=[1, 2, 2])
-    block("upsample_interpolate", DECODER_INTERPOLATE, Upsample(16, 4, (2, 2, 2), DECODER_INTERPOLATE, Time("noncausal", "zeros")), (1, 16, 3, 3, 4), **up)
-    for padding in ("replicate", "zeros"):
-        for group in (1, 2, 4):
-            name = f"conv_group_causal_{group}_{padding}"
-            module = Conv(4, 6, (3, 3, 3), Time("group_causal", padding, group))
-            block(name, {"conv": "group_causal", "time_padding": padding}, module, (1, 4, 1 + 2 * group, 4, 5), group=group)
-
-    name = "first_frame_attention"
-    module = fill(name, FirstFrameAttention(16, 24, DECODER_INTERPOLATE))
-    rng = seeded("in " + name)
-    inputs = {"x": normal(rng, 2, 16, 3, 4, 5), "features": 3 * normal(rng, 2, 24, 1, 4, 5)}
-    goldens.record(name, DECODER_INTERPOLATE, module, inputs, lambda m, i: {"y": m(i["x"], i["features"])}, channels=[16, 24])
-
-    noisy = ResidualBlock(8, DECODER, noncausal)
+    block("encoder_resblock", ENCODER, ResidualBlock, [8], (2, 3, 5, 6))
+    block("encoder_resblock_affine", affine, ResidualBlock, [8], (1, 2, 6, 5))
+    block("attention_block", ENCODER, AttentionBlock, [16], (2, 3, 5, 6))
+    block("attention_block_two_scales", two_scales, AttentionBlock, [16], (1, 2, 7, 4))
+    block("attention_block_lite", DECODER_LITE, AttentionBlock, [16], (1, 3, 3, 4), group=1)
 
     def with_noise(m, i):
         maps = [philox.normals(3, philox.DECODER_NOISE + j, 30) for j in range(2)]
         maps = iter([torch.from_numpy(v).float().to(i["x"].dtype).view(5, 6) for v in maps])
         return {"y": m(i["x"], lambda h: h + DECODER["noise_weight"] * next(maps))}
 
-    block("decoder_resblock_noise", DECODER, noisy, (1, 8, 3, 5, 6), with_noise, channels=8, seed=3)
+    block("decoder_resblock_noise", DECODER, ResidualBlock, [8], (1, 3, 5, 6), compute=with_noise, seed=3)
+
+    both, spatial = (2, 2, 2), (1, 2, 2)
+    strided = {**ENCODER_STRIDED, "resample_time_kernel": 3}
+    down, down_spatial = step(Downsample, both), step(Downsample, spatial)
+    block("downsample_shuffle", ENCODER, down, [8, 16], (1, 5, 6, 8), factors=both)
+    block("downsample_shuffle_spatial", ENCODER, down_spatial, [16, 16], (1, 3, 4, 6), factors=spatial)
+    block("downsample_strided", strided, down, [8, 16], (1, 5, 6, 8), factors=both)
+    block("downsample_strided_spatial", strided, down_spatial, [16, 16], (1, 3, 4, 6), factors=spatial)
+    kernel3 = {**DECODER, "resample_time_kernel": 3}
+    up, up_spatial = step(Upsample, both), step(Upsample, spatial)
+    block("upsample_shuffle", DECODER, up, [16, 4], (1, 3, 3, 4), factors=both)
+    block("upsample_shuffle_spatial", kernel3, up_spatial, [8, 8], (1, 3, 3, 2), factors=spatial)
+    block("upsample_interpolate", DECODER_INTERPOLATE, up, [16, 4], (1, 3, 3, 4), factors=both)
+
+    def conv(inputs, outputs, config, time):
+        return Conv(inputs, outputs, (3, 3, 3), time)
+
+    for padding in ("replicate", "zeros"):
+        for group in (1, 2, 4):
+            config, time = {"conv": "group_causal", "time_padding": padding}, Time("group_causal", padding, group)
+            block(
+                f"conv_group_causal_{group}_{padding}",
+                config,
+                conv,
+                [4, 6],
+                (1, 1 + 2 * group, 4, 5),
+                time,
+                group=group,
+            )
+
+    name = "first_frame_attention"
+    config, channels, rng = DECODER_INTERPOLATE, [16, 24], seeded("in " + name)
+    module = fill(name, FirstFrameAttention(*channels, config))
+    inputs = {"x": normal(rng, 2, 16, 3, 4, 5), "features": 3 * normal(rng, 2, 24, 1, 4, 5)}
+    goldens.record(name, config, module, inputs, lambda m, i: {"y": m(i["x"], i["features"])}, channels=channels)
 
 
 def encoders(goldens):
@@ -256,10 +275,12 @@ def encoders(goldens):
         kept = {str(s): features[s] for s in deep}
         return {"latents": latents, "normalized": m.normalize(latents), "features": kept, **found}
 
-    video = normal(seeded("in encoder"), 1, 3, 9, 64, 64).tanh()
-    goldens.record("encoder", ENCODER, fill("encoder", Encoder(ENCODER)), {"video": video}, encode)
-    video = normal(seeded("in encoder_strided"), 2, 3, 5, 12, 16).tanh()
-    goldens.record("encoder_strided", ENCODER_STRIDED, fill("encoder_strided", Encoder(ENCODER_STRIDED)), {"video": video}, encode)
+    for name, config, shape in (
+        ("encoder", ENCODER, (1, 3, 9, 64, 64)),
+        ("encoder_strided", ENCODER_STRIDED, (2, 3, 5, 12, 16)),
+    ):
+        video = normal(seeded("in " + name), *shape).tanh()
+        goldens.record(name, config, fill(name, Encoder(config)), {"video": video}, encode)
 
 
 def decoders(goldens):
@@ -270,14 +291,16 @@ def decoders(goldens):
             below = min(s + 1, stages - 1)
             scale = 2 ** (stages - 1 - below)
             features[s] = normal(rng, batch, config["encoder_widths"][below], 1, height * scale, width * scale)
-        return {"latents": normal(rng, batch, config["latent_channels"], latent_frames, height, width), "features": features}
+        latents = normal(rng, batch, config["latent_channels"], latent_frames, height, width)
+        return {"latents": latents, "features": features}
 
     def decode(seed, tapped):
         def compute(m, inputs):
             latents, features = inputs["latents"], inputs["features"]
             video, found = taps(m, tapped, lambda: m(latents, features))
             noisy = m(latents, features, philox.decoder_noise(seed, latents.dtype))
-            return {"video_every5": video[..., ::STRIDE, ::STRIDE], "noisy_every5": noisy[..., ::STRIDE, ::STRIDE], **found}
+            video, noisy = video[..., ::STRIDE, ::STRIDE], noisy[..., ::STRIDE, ::STRIDE]
+            return {"video_every5": video, "noisy_every5": noisy, **found}
 
         return compute
 
@@ -295,7 +318,9 @@ def decoders(goldens):
     goldens.record("decoder_interpolate", DECODER_INTERPOLATE, decoder, inputs, decode(8, tapped), seed=8)
     lite = Decoder({**DECODER_INTERPOLATE, "conv": "group_causal"})
     lite.load_state_dict(decoder.state_dict())
-    goldens.record("decoder_interpolate_lite", lite.config, lite, inputs, decode(8, tapped), "decoder_interpolate", seed=8)
+    goldens.record(
+        "decoder_interpolate_lite", lite.config, lite, inputs, decode(8, tapped), "decoder_interpolate", seed=8
+    )
 
 
 def transformers(goldens):
@@ -305,7 +330,9 @@ def transformers(goldens):
             "x": normal(rng, batch, config["in_channels"], *grid),
             "timestep": torch.tensor([[937.5], [62.5]])[:batch, 0],
             "text": normal(rng, batch, config["text_len"], config["text_dim"]),
-            "image": None if config["image_dim"] is None else normal(rng, batch, config["image_len"], config["image_dim"]),
+            "image": None
+            if config["image_dim"] is None
+            else normal(rng, batch, config["image_len"], config["image_dim"]),
         }
 
     def velocity(m, inputs):
@@ -328,7 +355,9 @@ def transformers(goldens):
     rng = seeded("in dit_block")
     inputs = {
         "states": [normal(rng, 2, 12, 48) for _ in range(index + 1)],
-        "modulation": 0.3 * normal(rng, 2, 6, 48), "text": normal(rng, 2, 10, 48), "image": normal(rng, 2, 5, 48),
+        "modulation": 0.3 * normal(rng, 2, 6, 48),
+        "text": normal(rng, 2, 10, 48),
+        "image": normal(rng, 2, 5, 48),
     }
 
     def block(m, i):
@@ -423,10 +452,13 @@ def random_numbers(goldens):
 def pipeline(goldens):
     """End to end with the weights of the files above: base and refiner are the same tiny DIT."""
     parts = {
-        "encoder": ("encoder", Encoder(ENCODER)), "decoder": ("decoder_standard", Decoder(DECODER)),
-        "transformer": ("dit", DIT(DIT_CONFIG)), "refiner": ("dit", DIT(DIT_CONFIG)),
+        "encoder": ("encoder", Encoder(ENCODER)),
+        "decoder": ("decoder_standard", Decoder(DECODER)),
+        "transformer": ("dit", DIT(DIT_CONFIG)),
+        "refiner": ("dit", DIT(DIT_CONFIG)),
         "latent_upsampler": ("latent_upsampler", LatentUpsampler(UPSAMPLER)),
-        "text_encoder": ("text_encoder", UMT5Encoder(UMT5)), "image_encoder": ("image_encoder", CLIPVision(CLIP)),
+        "text_encoder": ("text_encoder", UMT5Encoder(UMT5)),
+        "image_encoder": ("image_encoder", CLIPVision(CLIP)),
     }
     for file, module in parts.values():
         tensors, _ = load(os.path.join(goldens.out, file + ".safetensors"))
@@ -434,8 +466,10 @@ def pipeline(goldens):
     modules = torch.nn.ModuleDict({name: module for name, (_, module) in parts.items()})
     seed, rng = 42, seeded("in pipeline")
     inputs = {
-        "high": normal(rng, 1, 3, 1, 128, 256).tanh(), "pixels": normal(rng, 1, 3, 1, 28, 28),
-        "prompt_ids": torch.tensor([3, 14, 15, 92, 65, 1]), "negative_ids": torch.tensor([27, 1]),
+        "high": normal(rng, 1, 3, 1, 128, 256).tanh(),
+        "pixels": normal(rng, 1, 3, 1, 28, 28),
+        "prompt_ids": torch.tensor([3, 14, 15, 92, 65, 1]),
+        "negative_ids": torch.tensor([27, 1]),
     }
     inputs["low"] = torch.nn.functional.avg_pool3d(inputs["high"], (1, 2, 2))
     frames = 1 + (SCHEDULER["frames"] - 1) // 4
@@ -444,17 +478,24 @@ def pipeline(goldens):
 
     def compute(m, i):
         models = Models(*(m[name] for name in ("encoder", "decoder", "transformer", "refiner", "latent_upsampler")))
-        text, negative = (m["text_encoder"].embed([i[k].tolist()], DIT_CONFIG["text_len"]) for k in ("prompt_ids", "negative_ids"))
+        text, negative = (
+            m["text_encoder"].embed([i[name].tolist()], DIT_CONFIG["text_len"])
+            for name in ("prompt_ids", "negative_ids")
+        )
         clip = m["image_encoder"](i["pixels"][:, :, 0])
         noise = philox.decoder_noise(seed, i["high"].dtype)
-        out = image_to_video(
-            models, Inputs(i["low"], i["high"], text, negative, clip, i["base_noise"], i["refiner_noise"], noise), SCHEDULER
-        )
+        given = Inputs(i["low"], i["high"], text, negative, clip, i["base_noise"], i["refiner_noise"], noise)
+        out = image_to_video(models, given, SCHEDULER)
         out["video_every5"] = out.pop("video")[..., ::STRIDE, ::STRIDE]
         return {"text": text, "negative": negative, "clip": clip, **out}
 
     files = {name: file for name, (file, _) in parts.items()}
     goldens.record("pipeline", SCHEDULER, modules, inputs, compute, files, seed=seed)
+
+
+PARTS = [
+    autoencoder_blocks, encoders, decoders, transformers, upsampler, embedders, samplers, random_numbers, pipeline,
+]  # fmt: skip
 
 
 def compare(folder, other):
@@ -477,7 +518,7 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     goldens = Goldens(arguments.out)
-    for part in (autoencoder_blocks, encoders, decoders, transformers, upsampler, embedders, samplers, random_numbers, pipeline):
+    for part in PARTS:
         part(goldens)
     print(f"torch {torch.__version__}, {goldens.bytes / 1e6:.2f} MB in {arguments.out}")
     if arguments.compare and compare(arguments.out, arguments.compare) > 1e-6:

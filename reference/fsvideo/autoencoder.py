@@ -32,7 +32,9 @@ class Branch(nn.Module):
 
     def __init__(self, channels, head_dim, k):
         super().__init__()
-        self.proj_in = nn.Conv3d(channels, channels, (1, k, k), padding=(0, k // 2, k // 2), groups=channels, bias=False)
+        self.proj_in = nn.Conv3d(
+            channels, channels, (1, k, k), padding=(0, k // 2, k // 2), groups=channels, bias=False
+        )
         self.proj_out = nn.Conv3d(channels, channels, 1, groups=channels // head_dim, bias=False)
 
     def forward(self, qkv):

@@ -103,24 +103,23 @@ class Conv(nn.Conv3d):
     def forward_groups(self, x):
         """Frames in groups [1 | g | g ...], kernel 3 in time. Left of a group stands the last frame of the group
         before (for the first group frame 0 itself), right of it a copy of its own last frame or zeros."""
-        g, (b, c, t, h, w) = self.time.group, x.shape
+        g, b, t = self.time.group, x.shape[0], x.shape[2]
 
-        def windows(index):  # [groups, g + 2] frame numbers -> [B * groups, C, g + 2, H, W]
+        def windows(index):  # frame numbers [groups, 1 + size] -> [B * groups, C, 1 + size + 1, H, W]
             frames = x[:, :, index.to(x.device)].transpose(1, 2).flatten(0, 1)
-            return pad_time(frames[:, :, :-1], 0, 1, self.time.padding)
+            return pad_time(frames, 0, 1, self.time.padding)
 
-        first = super().forward(windows(torch.zeros(1, 3, dtype=torch.long)))
+        first = super().forward(windows(torch.zeros(1, 2, dtype=torch.long)))
         if t == 1:
             return first
         start = torch.arange(1, t, g)[:, None]
-        index = torch.cat([start - 1, start + torch.arange(g), start + g - 1], 1)
-        rest = super().forward(windows(index))
+        rest = super().forward(windows(torch.cat([start - 1, start + torch.arange(g)], 1)))
         rest = rest.unflatten(0, (b, -1)).transpose(1, 2).flatten(2, 3)
         return torch.cat([first, rest], 2)
 
 
 def unshuffle(x, factors):
-    """3D pixel-unshuffle: [B, C, T, H, W] -> [B, C * rt * rh * rw, T / rt, H / rh, W / rw], channel index c, it, ih, iw."""
+    """3D pixel-unshuffle: [B, C, T, H, W] -> [B, C * rt * rh * rw, T / rt, H / rh, W / rw], channels as c, t, h, w."""
     rt, rh, rw = factors
     b, c, t, h, w = x.shape
     x = x.reshape(b, c, t // rt, rt, h // rh, rh, w // rw, rw)

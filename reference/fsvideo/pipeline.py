@@ -62,7 +62,7 @@ def first_frame_mask(values, channels, frames):
 
 
 def dynamic_mask(real, estimate, lo, hi, granularity, polarity):
-    """How far the upsampled first latent is from the real one, in [lo, hi]: [B, C, 1, h, w] twice -> [B, 1, 1, h, w]."""
+    """How far the upsampled first latent is from the real one, in [lo, hi]: 2 x [B, C, 1, h, w] -> [B, 1, 1, h, w]."""
     error = (real - estimate).abs().mean(1, keepdim=True)
     least, most = error.amin((2, 3, 4), keepdim=True), error.amax((2, 3, 4), keepdim=True)
     span = torch.where(most > least, most - least, torch.ones_like(most))

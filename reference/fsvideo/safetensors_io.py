@@ -5,10 +5,12 @@ import struct
 
 import torch
 
+# fmt: off
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8,
 }
+# fmt: on
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 

@@ -61,7 +61,7 @@ def predict(x, sigmas, snr, i, m, previous):
     h = snr[i + 1] - snr[i]
     phi = math.expm1(-h)
     slope = 0.0
-    if previous is not None:
+    if previous is not None and i + 2 < len(sigmas):
         r = (snr[i - 1] - snr[i]) / h
         slope = 0.5 * (previous - m) / r
     return (sigmas[i + 1] / sigmas[i]) * x - (1 - sigmas[i + 1]) * phi * (m + slope)
