@@ -43,10 +43,7 @@ test.after.each(async () => {
   useFfmpeg(named)
   await rm(tools, { recursive: true, force: true })
 })
-test.after(() => {
-  process.off('unhandledRejection', onUnhandled)
-  assert.equal(unhandled, [])
-})
+test.after(() => void process.off('unhandledRejection', onUnhandled))
 
 function useFfmpeg(binary: string | undefined): void {
   if (binary === undefined) delete process.env.FSVIDEO_FFMPEG
@@ -400,10 +397,10 @@ test('outputs that cannot be are refused before any work', async () => {
   for (const [path, format, field, expected] of cases) {
     const where = typeof path === 'string' ? join(folder, path).replace(/.*(?=\/dev\/null$)/, '') : path
     for (const attempt of [
-      checkOutput(where, format as VideoFormat),
-      openVideo(where, { ...small, format: format as VideoFormat }),
+      () => checkOutput(where, format as VideoFormat),
+      () => openVideo(where, { ...small, format: format as VideoFormat }),
     ]) {
-      const error = await failure(attempt)
+      const error = await failure(attempt())
       assert.is(error.code, 'ERR_FSVIDEO_OUTPUT', `${path} ${error.message}`)
       assert.is(error.field, field)
       assert.is.not(error.got, undefined)
@@ -607,5 +604,7 @@ test('the same program on a disk with room', async () => {
   assert.equal(await program(join(folder, 'a.rgb'), 'finish').exit, { code: 0, last: 'done' })
   assert.equal(await readdir(folder), ['a.rgb'])
 })
+
+test('no promise of all these was rejected unheard', () => assert.equal(unhandled, []))
 
 test.run()

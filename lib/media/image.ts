@@ -54,7 +54,6 @@ export async function loadImage(source: ImageSource, options: LoadOptions = {}):
     const { data, info } = await decoder(opened)
       .autoOrient()
       .flatten({ background })
-      .toColourspace('srgb')
       .raw({ depth: 'uchar' })
       .toBuffer({ resolveWithObject: true })
     return { data: bytesOf(data), width: info.width, height: info.height }

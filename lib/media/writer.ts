@@ -182,6 +182,7 @@ export class ScratchWriter implements VideoWriter {
     const { width, height, fps } = this.#coded
     const file: VideoFile = { format, encoder, bytes: 0, frames: this.#frames, width, height, fps, notes }
     if (this.#sink instanceof MemorySink) {
+      this.#publishing = true
       file.images = this.#sink.frames
       file.bytes = file.frames * width * height * 3
     } else {
