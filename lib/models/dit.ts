@@ -160,7 +160,8 @@ interface Router {
   bias?: Tensor
 }
 
-class Block {
+/** @internal One transformer block. */
+export class Block {
   readonly #eps: number
   readonly #norm: 'post_mix' | 'pre_mix'
   readonly #modulation: Tensor
