@@ -63,20 +63,19 @@ export function gridSchedule({ steps, shift, grid, sigmaStart = 1 }: GridOptions
 
 /**
  * The noise levels that the caller names, used as they are: no shift, timestep = 1000 σ. The closing 0 may be left out.
- * @throws ERR_FSVIDEO_INVALID_ARGUMENT for `sigmas` or the element `sigmas[i]` that is out of range or order.
+ * @throws ERR_FSVIDEO_INVALID_ARGUMENT for `field`, or its element `field[i]` that is out of range or order.
  */
-export function customSchedule(sigmas: readonly number[]): Schedule {
-  if (!Array.isArray(sigmas)) throw invalid('sigmas', sigmas, 'a list of numbers')
+export function customSchedule(sigmas: readonly number[], field = 'sigmas'): Schedule {
+  if (!Array.isArray(sigmas)) throw invalid(field, sigmas, 'a list of numbers')
   const levels: number[] = sigmas.at(-1) === 0 ? sigmas.slice(0, -1) : [...sigmas]
   if (levels.length < 1 || levels.length > maxSteps) {
-    throw invalid('sigmas', sigmas, `a list of 1 to ${maxSteps} noise levels above 0`)
+    throw invalid(field, sigmas, `a list of 1 to ${maxSteps} noise levels above 0`)
   }
   for (const [i, sigma] of levels.entries()) {
-    const field = `sigmas[${i}]`
-    checkSigma(sigma, field)
+    checkSigma(sigma, `${field}[${i}]`)
     const previous = levels[i - 1]
     if (previous !== undefined && !(sigma <= previous - minGap)) {
-      throw invalid(field, sigma, `at least ${minGap} less than the one before it (${previous})`)
+      throw invalid(`${field}[${i}]`, sigma, `at least ${minGap} less than the one before it (${previous})`)
     }
   }
   return { sigmas: [...levels, 0], timesteps: levels.map((sigma) => timestepsPerSigma * sigma) }

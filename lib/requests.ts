@@ -1,0 +1,528 @@
+/**
+ * What a caller asks for, and what that comes to. Every request passes here before any work: each option is checked by
+ * itself, then against the others and against the model, and what was left out is filled in from the model folder. Sizes and
+ * frame counts that the networks cannot work at are moved to the next that they can, and a warning says so. The pipeline
+ * reads only the result.
+ */
+import { FSVideoError, invalid } from './errors.js'
+import { type ImageSource, probeImage } from './media/image.js'
+import { framesPerLatent, type ModelFolder, pixelsPerCell } from './model-folder.js'
+import { suggest } from './options.js'
+import {
+  checkGuidanceScale,
+  checkShift,
+  checkSolverName,
+  checkSteps,
+  createSolver,
+  customSchedule,
+  gridSchedule,
+  isGuided,
+  type Schedule,
+  type SolverName,
+} from './sampling/index.js'
+import { requireLive, Tensor } from './tensor.js'
+import type { Tokenizer } from './tokenizer.js'
+
+/** Numbers that the caller has already: a tensor of any device, or f32 data with its shape. */
+export type HostTensor = Tensor | { readonly data: Float32Array; readonly shape: readonly number[] }
+
+/** Told after every step of a sampler. */
+export interface StepEvent {
+  stage: 'base' | 'refiner'
+  /** Steps done so far, from 1. */
+  step: number
+  steps: number
+  sigma: number
+  timestep: number
+  /** Since the stage began. */
+  elapsedMs: number
+}
+
+/**
+ * Names and meanings follow diffusers' Wan image-to-video pipeline. A list for `image`, `prompt`, `negativePrompt` or `seed`
+ * makes a batch; a single value serves every sample of it. What is left out comes from the model's scheduler_config.json.
+ */
+export interface GenerateRequest {
+  /** The first frame. */
+  image: ImageSource | readonly ImageSource[]
+  /** What happens. Left out only where `promptEmbeds` are given. */
+  prompt?: string | readonly string[]
+  /** What should not happen; has an effect under guidance only. */
+  negativePrompt?: string | readonly string[]
+  /** 0 to 2^64 − 1; 0 when left out. The same request with the same seed gives the same video. */
+  seed?: number | bigint | readonly (number | bigint)[]
+  /** 1 to 4097; moved to the nearest 4k + 1. */
+  frames?: number
+  /** Frames a second of the video, above 0, at most 240. Does not change what is generated. */
+  fps?: number
+  /** 64 to 8192. With only one of both given the other follows the picture's shape; with none the picture's size is taken, at most 720x1280 pixels. */
+  width?: number
+  height?: number
+  /** Steps of the base's sampler, 1 to 1000. */
+  steps?: number
+  refinerSteps?: number
+  /** 1 (none, half the work) to 100. */
+  guidanceScale?: number
+  solver?: SolverName
+  refinerSolver?: SolverName
+  /** 0.01 to 100: larger spends more steps near noise. */
+  shift?: number
+  refinerShift?: number
+  /** Noise levels in place of `steps` and `shift`: falling, from at most 1; the closing 0 may be left out. */
+  sigmas?: readonly number[]
+  refinerSigmas?: readonly number[]
+  /** `lite` is faster and smaller in memory. Default: `standard` where the model has it. */
+  decoder?: 'standard' | 'lite'
+  /** [n, C] or [B, n, C], n at most the model's `text_len`: the text encoder's output, in place of `prompt`. */
+  promptEmbeds?: HostTensor
+  negativePromptEmbeds?: HostTensor
+  /** [n, C] or [B, n, C]: the image encoder's output. */
+  imageEmbeds?: HostTensor
+  /** The base's noise [T, H, W, C] or [B, T, H, W, C] in latent frames and cells, in place of what `seed` gives. */
+  latents?: HostTensor
+  onStep?: (event: StepEvent) => void
+  signal?: AbortSignal
+  /** Bytes that the generation may take on the device. */
+  maxMemory?: number
+}
+
+/** Something of the request that was changed or has no effect. */
+export interface Warning {
+  code: 'WARN_FSVIDEO_FRAMES' | 'WARN_FSVIDEO_SIZE' | 'WARN_FSVIDEO_UNUSED'
+  field: string
+  message: string
+}
+
+export interface Size {
+  readonly width: number
+  readonly height: number
+}
+
+/** A text as the networks get it: the token ids of each sample, or ready embeddings. */
+export type TextInput = { readonly tokens: readonly Int32Array[] } | { readonly embeds: HostTensor }
+
+export interface SamplerInput {
+  readonly solver: SolverName
+  readonly schedule: Schedule
+}
+
+/** A request that can be carried out: nothing in it needs to be checked again. */
+export interface ResolvedRequest {
+  readonly batch: number
+  /** One a sample. */
+  readonly images: readonly ImageSource[]
+  readonly text: TextInput
+  /** Absent without guidance. */
+  readonly negativeText?: TextInput
+  readonly imageEmbeds?: HostTensor
+  readonly latents?: HostTensor
+  /** One a sample. */
+  readonly seeds: readonly bigint[]
+  readonly frames: number
+  readonly latentFrames: number
+  readonly fps: number
+  /** What is delivered: the top left of what is worked. */
+  readonly size: Size
+  /** What the refiner and the decoder work at, in pixels; the base works at this over `latent_upsampler.scale`. */
+  readonly workSize: Size
+  /** Latent cells of the base and of the refiner. */
+  readonly baseCells: Size
+  readonly refinerCells: Size
+  readonly base: SamplerInput & { readonly guidanceScale: number }
+  /** `fromNoise`: else from the upsampled latents noised to the first level. */
+  readonly refiner: SamplerInput & { readonly fromNoise: boolean }
+  readonly decoder: 'standard' | 'lite'
+  readonly onStep?: (event: StepEvent) => void
+  readonly signal?: AbortSignal
+  readonly maxMemory?: number
+  readonly warnings: readonly Warning[]
+}
+
+const maxBatch = 64
+const maxFrames = 1 + 4 * 1024
+const [minSide, maxSide] = [64, 8192]
+const maxFps = 240
+const maxSeed = 2n ** 64n - 1n
+/** The paper's own output size: a 12 megapixel photo is not a request for a 12 megapixel video. */
+const maxDefaultPixels = 720 * 1280
+
+/**
+ * The request with every choice made.
+ * @param tokenizer The model's; it counts the tokens of the prompts.
+ * @throws ERR_FSVIDEO_INVALID_ARGUMENT with field, got and expected; ERR_FSVIDEO_IMAGE for a picture whose header is not
+ * one; `signal.reason` if the signal is aborted already.
+ */
+export async function resolveRequest(
+  request: GenerateRequest,
+  model: ModelFolder,
+  tokenizer: Pick<Tokenizer, 'encode'>,
+): Promise<ResolvedRequest> {
+  checkOptions(request)
+  request.signal?.throwIfAborted()
+  const { scheduler } = model
+  const warnings: Warning[] = []
+  const batch = batchOf(request)
+  const base = {
+    ...sampler(request, ['steps', 'shift', 'solver', 'sigmas'], scheduler.base),
+    guidanceScale: request.guidanceScale ?? scheduler.base.guidanceScale,
+  }
+  const refiner = {
+    ...sampler(
+      request,
+      ['refinerSteps', 'refinerShift', 'refinerSolver', 'refinerSigmas'],
+      scheduler.refiner,
+    ),
+    fromNoise: request.refinerSigmas ? request.refinerSigmas[0] === 1 : scheduler.refiner.sigmaStart === 1,
+  }
+  const text = textInput(request, ['prompt', 'promptEmbeds'], batch, model, tokenizer)
+  if (!text) throw invalid('prompt', undefined, 'given, as a string or by promptEmbeds')
+  const negativeText = negativeInput(request, base.guidanceScale, batch, model, tokenizer, warnings)
+  checkImageEmbeds(request.imageEmbeds, batch, model)
+  const decoder = chooseDecoder(request.decoder, model)
+  const images = spread(request.image, batch)
+
+  const { frames, latentFrames } = roundFrames(request.frames ?? scheduler.frames, model, warnings)
+  const pictures = await Promise.all(images.map((image) => probeImage(image)))
+  const size = chooseSize(request, pictures[0]!)
+  const workSize = roundSize(size, scheduler.sizeMultiple, warnings)
+  const cells = (pixels: number): Size => ({
+    width: workSize.width / pixels,
+    height: workSize.height / pixels,
+  })
+  const baseCells = cells(pixelsPerCell(model) * model.latentUpsampler.scale)
+  if (request.latents) {
+    const expected = [latentFrames, baseCells.height, baseCells.width, model.encoder.latentChannels]
+    checkShape('latents', request.latents, batch, expected)
+  }
+  request.signal?.throwIfAborted()
+  return {
+    batch,
+    images,
+    text,
+    negativeText,
+    imageEmbeds: request.imageEmbeds,
+    latents: request.latents,
+    seeds: spread(request.seed ?? 0, batch).map((seed) => BigInt(seed)),
+    frames,
+    latentFrames,
+    fps: request.fps ?? scheduler.fps,
+    size,
+    workSize,
+    baseCells,
+    refinerCells: cells(pixelsPerCell(model)),
+    base,
+    refiner,
+    decoder,
+    onStep: request.onStep,
+    signal: request.signal,
+    maxMemory: request.maxMemory,
+    warnings,
+  }
+}
+
+type Check = (value: unknown, field: string) => void
+
+function rule(expected: string, ok: (value: unknown) => boolean): Check {
+  return (value, field) => {
+    if (!ok(value)) throw invalid(field, value, expected)
+  }
+}
+
+const integer = (least: number, most: number): Check =>
+  rule(
+    `a whole number from ${least} to ${most}`,
+    (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
+  )
+
+const listOr =
+  (check: Check): Check =>
+  (value, field) => {
+    if (!Array.isArray(value)) return check(value, field)
+    if (value.length < 1 || value.length > maxBatch)
+      throw invalid(field, value, `one value or a list of 1 to ${maxBatch}`)
+    for (const [i, item] of value.entries()) check(item, `${field}[${i}]`)
+  }
+
+const text = rule('a string', (value) => typeof value === 'string')
+const side = integer(minSide, maxSide)
+const seed = rule(`a whole number from 0 to 2^64 - 1 (above 2^53 - 1 as a bigint)`, (value) =>
+  typeof value === 'bigint'
+    ? value >= 0n && value <= maxSeed
+    : Number.isSafeInteger(value) && (value as number) >= 0,
+)
+const image = rule(
+  'a path, a file: URL, the bytes of a picture, or { data, width, height }',
+  (value) =>
+    (typeof value === 'string' && value !== '') ||
+    value instanceof URL ||
+    value instanceof Uint8Array ||
+    value instanceof ArrayBuffer ||
+    (typeof value === 'object' && value !== null && 'data' in value),
+)
+const sigmas: Check = (value, field) => void customSchedule(value as number[], field)
+
+const numbers: Check = (value, field) => {
+  if (value instanceof Tensor) {
+    requireLive(value, field)
+    if (value.dtype !== 'f32' && value.dtype !== 'bf16')
+      throw invalid(`${field}.dtype`, value.dtype, 'f32 or bf16')
+    return
+  }
+  const { data, shape } = (value ?? {}) as { data?: unknown; shape?: unknown }
+  if (!(data instanceof Float32Array) || !Array.isArray(shape))
+    throw invalid(field, value, 'a Tensor or { data: Float32Array, shape }')
+  if (!shape.every((d) => Number.isSafeInteger(d) && d > 0))
+    throw invalid(`${field}.shape`, shape, 'a list of sizes')
+  const elements = shape.reduce((n, d) => n * d, 1)
+  if (data.length !== elements) throw invalid(`${field}.data`, data, `${elements} numbers, as shape says`)
+  const wrong = data.findIndex((number) => !Number.isFinite(number))
+  if (wrong >= 0) throw invalid(`${field}.data[${wrong}]`, data[wrong], 'a finite number')
+}
+
+/** Every option there is, and what it must be by itself. */
+const checks: { readonly [K in keyof Required<GenerateRequest>]: Check } = {
+  image: listOr(image),
+  prompt: listOr(text),
+  negativePrompt: listOr(text),
+  seed: listOr(seed),
+  frames: integer(1, maxFrames),
+  fps: rule(
+    `a number above 0, at most ${maxFps}`,
+    (value) => typeof value === 'number' && value > 0 && value <= maxFps,
+  ),
+  width: side,
+  height: side,
+  steps: checkSteps,
+  refinerSteps: checkSteps,
+  guidanceScale: checkGuidanceScale,
+  solver: checkSolverName,
+  refinerSolver: checkSolverName,
+  shift: checkShift,
+  refinerShift: checkShift,
+  sigmas,
+  refinerSigmas: sigmas,
+  decoder: rule("'standard' or 'lite'", (value) => value === 'standard' || value === 'lite'),
+  promptEmbeds: numbers,
+  negativePromptEmbeds: numbers,
+  imageEmbeds: numbers,
+  latents: numbers,
+  onStep: rule('a function', (value) => typeof value === 'function'),
+  signal: rule('an AbortSignal', (value) => value instanceof AbortSignal),
+  maxMemory: integer(1, Number.MAX_SAFE_INTEGER),
+}
+
+/** The options of a request, in the order of their documentation. */
+export const requestOptions = Object.keys(checks) as readonly (keyof GenerateRequest)[]
+
+/** Names under which other programs know an option. */
+const otherNames: Readonly<Record<string, keyof GenerateRequest>> = {
+  numframes: 'frames',
+  numinferencesteps: 'steps',
+  numsteps: 'steps',
+  cfg: 'guidanceScale',
+  cfgscale: 'guidanceScale',
+  generator: 'seed',
+  scheduler: 'solver',
+  sampler: 'solver',
+  size: 'width',
+  resolution: 'width',
+  text: 'prompt',
+  abortsignal: 'signal',
+  onstepend: 'onStep',
+  onprogress: 'onStep',
+}
+
+/** Names and single values; what is `undefined` was left out. */
+function checkOptions(request: unknown): void {
+  if (request === null || typeof request !== 'object' || Array.isArray(request))
+    throw invalid('request', request, 'an object')
+  for (const [name, value] of Object.entries(request)) {
+    if (!Object.hasOwn(checks, name)) throw unknownOption(name, value)
+    if (value !== undefined) checks[name as keyof GenerateRequest](value, name)
+  }
+  if ((request as GenerateRequest).image === undefined) image(undefined, 'image')
+}
+
+function unknownOption(name: string, got: unknown): FSVideoError {
+  const meant = suggest(name, requestOptions, otherNames)
+  const expected = `one of ${requestOptions.join(', ')}`
+  const message = `${name} is no option of a request${meant ? ` (did you mean ${meant}?)` : ''}: it must be ${expected}`
+  return new FSVideoError('ERR_FSVIDEO_INVALID_ARGUMENT', message, { field: name, got, expected })
+}
+
+/** The number of samples: the length that all lists have. */
+function batchOf(request: GenerateRequest): number {
+  const lengths = (['image', 'prompt', 'negativePrompt', 'seed'] as const).flatMap((field) => {
+    const value = request[field]
+    return Array.isArray(value) ? [{ field, length: value.length }] : []
+  })
+  const first = lengths[0]
+  for (const { field, length } of lengths)
+    if (length !== first!.length)
+      throw invalid(
+        field,
+        request[field],
+        `one value or a list of ${first!.length}, as long as ${first!.field}`,
+      )
+  return first?.length ?? 1
+}
+
+function spread<T>(value: T | readonly T[], batch: number): readonly T[] {
+  return Array.isArray(value) ? [...value] : Array.from({ length: batch }, () => value as T)
+}
+
+type SamplerFields = readonly [
+  steps: 'steps' | 'refinerSteps',
+  shift: 'shift' | 'refinerShift',
+  solver: 'solver' | 'refinerSolver',
+  sigmas: 'sigmas' | 'refinerSigmas',
+]
+
+function sampler(
+  request: GenerateRequest,
+  [steps, shift, solver, levels]: SamplerFields,
+  defaults: { steps: number; shift: number; solver: SolverName; sigmaStart: number },
+): SamplerInput {
+  const name = request[solver] ?? defaults.solver
+  const given = request[levels]
+  if (given) {
+    for (const field of [steps, shift])
+      if (request[field] !== undefined)
+        throw invalid(field, request[field], `left out where ${levels} is given`)
+    return { solver: name, schedule: customSchedule(given, levels) }
+  }
+  const schedule = gridSchedule({
+    steps: request[steps] ?? defaults.steps,
+    shift: request[shift] ?? defaults.shift,
+    grid: createSolver(name).grid,
+    sigmaStart: defaults.sigmaStart,
+  })
+  return { solver: name, schedule }
+}
+
+function textInput(
+  request: GenerateRequest,
+  [words, embeds]: readonly ['prompt', 'promptEmbeds'] | readonly ['negativePrompt', 'negativePromptEmbeds'],
+  batch: number,
+  { transformer }: ModelFolder,
+  tokenizer: Pick<Tokenizer, 'encode'>,
+): TextInput | undefined {
+  const [prompt, ready] = [request[words], request[embeds]]
+  if (prompt !== undefined && ready !== undefined)
+    throw invalid(embeds, ready, `left out where ${words} is given`)
+  if (ready !== undefined) {
+    const rows = ready.shape.at(-2) ?? 0
+    checkShape(embeds, ready, batch, [Math.min(rows, transformer.textLen), transformer.textDim])
+    return { embeds: ready }
+  }
+  if (prompt === undefined) return undefined
+  const name = (i: number) => (Array.isArray(prompt) ? `${words}[${i}]` : words)
+  const texts = spread(prompt, Array.isArray(prompt) ? batch : 1)
+  const tokens = texts.map((text, i) => tokenizer.encode(text, transformer.textLen, name(i)))
+  return { tokens: spread(Array.isArray(prompt) ? tokens : tokens[0]!, batch) }
+}
+
+function negativeInput(
+  request: GenerateRequest,
+  guidanceScale: number,
+  batch: number,
+  model: ModelFolder,
+  tokenizer: Pick<Tokenizer, 'encode'>,
+  warnings: Warning[],
+): TextInput | undefined {
+  const fields = ['negativePrompt', 'negativePromptEmbeds'] as const
+  const given = textInput(request, fields, batch, model, tokenizer)
+  if (isGuided(guidanceScale))
+    return (
+      given ??
+      textInput(
+        { ...request, negativePrompt: model.scheduler.negativePrompt },
+        fields,
+        batch,
+        model,
+        tokenizer,
+      )
+    )
+  const unused = fields.find((field) => request[field] !== undefined)
+  if (unused)
+    warnings.push({
+      code: 'WARN_FSVIDEO_UNUSED',
+      field: unused,
+      message: `${unused} has no effect: guidanceScale is 1`,
+    })
+  return undefined
+}
+
+function checkImageEmbeds(embeds: HostTensor | undefined, batch: number, { transformer }: ModelFolder): void {
+  if (!embeds) return
+  if (transformer.imageDim === null)
+    throw invalid('imageEmbeds', embeds, 'left out: this model has no image_encoder')
+  checkShape('imageEmbeds', embeds, batch, [transformer.imageLen!, transformer.imageDim])
+}
+
+/** `expected`, or that for every sample. */
+function checkShape(field: string, { shape }: HostTensor, batch: number, expected: readonly number[]): void {
+  const fits = (want: readonly number[]) =>
+    shape.length === want.length && want.every((d, i) => d === shape[i])
+  if (!fits(expected) && !fits([batch, ...expected]))
+    throw invalid(
+      `${field}.shape`,
+      [...shape],
+      `[${expected.join(', ')}] or [${[batch, ...expected].join(', ')}]`,
+    )
+}
+
+function chooseDecoder(wanted: 'standard' | 'lite' | undefined, model: ModelFolder): 'standard' | 'lite' {
+  const there = [...(model.decoder ? ['standard'] : []), ...(model.decoderLite ? ['lite'] : [])] as (
+    | 'standard'
+    | 'lite'
+  )[]
+  if (wanted && !there.includes(wanted))
+    throw invalid('decoder', wanted, `'${there[0]}': this model has no other`)
+  return wanted ?? there[0]!
+}
+
+/** Latent frame 0 stands for one frame and every other for four (or as many as the encoder's temporal stages make). */
+function roundFrames(
+  wanted: number,
+  model: ModelFolder,
+  warnings: Warning[],
+): { frames: number; latentFrames: number } {
+  const factor = framesPerLatent(model)
+  const groups = Math.round((wanted - 1) / factor)
+  const frames = 1 + factor * groups
+  if (frames !== wanted)
+    warnings.push({
+      code: 'WARN_FSVIDEO_FRAMES',
+      field: 'frames',
+      message: `${frames} frames are made, not ${wanted}: the nearest number of the form ${factor}k + 1`,
+    })
+  return { frames, latentFrames: 1 + groups }
+}
+
+function chooseSize({ width, height }: GenerateRequest, picture: Size): Size {
+  if (width !== undefined && height !== undefined) return { width, height }
+  const shape = picture.width / picture.height
+  if (width !== undefined) return { width, height: evenSide(width / shape) }
+  if (height !== undefined) return { width: evenSide(height * shape), height }
+  const scale = Math.min(1, Math.sqrt(maxDefaultPixels / (picture.width * picture.height)))
+  return { width: evenSide(picture.width * scale), height: evenSide(picture.height * scale) }
+}
+
+/** Even, as video formats want their sides. */
+function evenSide(wanted: number): number {
+  return Math.min(maxSide, Math.max(minSide, 2 * Math.round(wanted / 2)))
+}
+
+function roundSize(size: Size, multiple: number, warnings: Warning[]): Size {
+  const up = (side: number) => multiple * Math.ceil(side / multiple)
+  const work = { width: up(size.width), height: up(size.height) }
+  for (const field of ['width', 'height'] as const)
+    if (work[field] !== size[field])
+      warnings.push({
+        code: 'WARN_FSVIDEO_SIZE',
+        field,
+        message: `a ${field} of ${size[field]} is worked at ${work[field]}, a multiple of ${multiple}, and cropped`,
+      })
+  return work
+}
