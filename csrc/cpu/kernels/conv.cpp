@@ -37,21 +37,27 @@ void convert_few(const From* from, int64_t n, To* to) {
   }
 }
 
-/// Pixels of at most four channels, rows of a window side by side. Always four elements are copied at once:
-/// the surplus falls where the next copy goes. Returns the number of pixels done; the last few, where it
-/// would not, are left.
-template <class T>
+/// Pixels of at most four channels, H rows of a window side by side. Always four elements are copied at once: the surplus
+/// falls where the next copy goes. The last few pixels, where it would not, are left; returns how many are done.
+template <int H, class T>
 int64_t fold_fours(const RowTask& task, T* to) {
   struct Four {
     T at[4];
   };
+  const T nothing[4] = {};
+  const T* from[H];
+  int64_t step[H];
+  for (int h = 0; h < H; h++) {
+    from[h] = task.from[h] ? static_cast<const T*>(task.from[h]) : nothing;
+    step[h] = task.from[h] ? task.pixel_stride : 0;
+  }
   const int64_t done = task.pixels > 4 ? task.pixels - 4 : 0;
   for (int64_t p = 0; p < done; p++, to += task.to_stride)
-    for (int64_t h = 0; h < task.rows; h++) {
-      Four four = {};
-      if (task.from[h])
-        std::memcpy(&four, static_cast<const T*>(task.from[h]) + p * task.pixel_stride, sizeof four);
+    for (int h = 0; h < H; h++) {
+      Four four;
+      std::memcpy(&four, from[h], sizeof four);
       std::memcpy(to + h * task.channels, &four, sizeof four);
+      from[h] += step[h];
     }
   return done;
 }
@@ -67,7 +73,7 @@ void lay_row_as(const RowTask& task) {
   } else {
     int64_t p = 0;
     if constexpr (sizeof(To) == sizeof(From))
-      if (task.channels <= 4 && rest == 0) p = fold_fours(task, to);
+      if (task.rows == 3 && task.channels <= 4 && rest == 0) p = fold_fours<3>(task, to);
     for (; p < task.pixels; p++) {
       To* pixel = to + p * task.to_stride;
       for (int64_t h = 0; h < task.rows; h++, pixel += task.channels) {
@@ -96,57 +102,63 @@ void lay_row(const RowTask& task) {
     lay_row_as<float, uint16_t>(task);
 }
 
-/// Number `n` of a pixel: a channel of f32, two of bf16, or a bf16 channel as f32; zero beyond the last one.
-struct UnitOfFloats {
+/// What becomes one number of a plane: a channel of f32, two of bf16, or a bf16 channel as f32. `last` reads the unit of
+/// which only the first channel is there.
+struct Floats32 {
   using Element = float;
-  static int64_t count(int64_t channels) { return channels; }
-  static uint32_t get(const float* pixel, int64_t n, int64_t) { return std::bit_cast<uint32_t>(pixel[n]); }
+  static constexpr int kChannels = 1;
+  static uint32_t whole(const float* from) { return std::bit_cast<uint32_t>(*from); }
 };
-struct UnitOfPairs {
+struct Pairs {
   using Element = uint16_t;
-  static int64_t count(int64_t channels) { return (channels + 1) / 2; }
-  static uint32_t get(const uint16_t* pixel, int64_t n, int64_t channels) {
-    uint32_t pair = 0;
-    std::memcpy(&pair, pixel + 2 * n, 2 * n + 1 < channels ? 4 : 2);
-    return pair;
-  }
+  static constexpr int kChannels = 2;
+  static uint32_t whole(const uint16_t* from) { return from[0] | uint32_t{from[1]} << 16; }
+  static uint32_t last(const uint16_t* from) { return from[0]; }
 };
-struct UnitOfWidened {
+struct Widened {
   using Element = uint16_t;
-  static int64_t count(int64_t channels) { return (channels + 1) / 2 * 2; }
-  static uint32_t get(const uint16_t* pixel, int64_t n, int64_t channels) {
-    return n < channels ? uint32_t{pixel[n]} << 16 : 0;
-  }
+  static constexpr int kChannels = 1;
+  static uint32_t whole(const uint16_t* from) { return uint32_t{*from} << 16; }
 };
+
+/// One plane: `read` gives its number from the pixel's first element.
+template <class Element, class Read>
+void lay_plane(const PlaneTask& task, uint32_t* plane, const Element* from, const Read& read) {
+  const RowTask& row = task.row;
+  const int64_t total = row.left + row.pixels + row.right;
+  const auto place = [&](int64_t pixel) -> uint32_t& {
+    return plane[pixel % task.stride * task.pitch + pixel / task.stride];
+  };
+  for (int64_t p = 0; p < row.left; p++) place(p) = 0;
+  if (task.stride == 1)
+    for (int64_t p = 0; p < row.pixels; p++) plane[row.left + p] = read(from + p * row.pixel_stride);
+  else
+    for (int64_t p = 0; p < row.pixels; p++) place(row.left + p) = read(from + p * row.pixel_stride);
+  for (int64_t p = total - row.right; p < total; p++) place(p) = 0;
+}
 
 template <class Unit>
 void lay_planes_as(const PlaneTask& task) {
-  const RowTask& row = task.row;
-  const int64_t total = row.left + row.pixels + row.right;
-  const auto* from = row.pixels > 0 ? static_cast<const typename Unit::Element*>(row.from[0]) : nullptr;
-  for (int64_t n = 0; n < Unit::count(row.channels); n++) {
-    uint32_t* plane = static_cast<uint32_t*>(task.to) + n * task.stride * task.pitch;
-    const auto place = [&](int64_t pixel) -> uint32_t& {
-      return plane[pixel % task.stride * task.pitch + pixel / task.stride];
-    };
-    for (int64_t p = 0; p < row.left; p++) place(p) = 0;
-    if (task.stride == 1)
-      for (int64_t p = 0; p < row.pixels; p++)
-        plane[row.left + p] = Unit::get(from + p * row.pixel_stride, n, row.channels);
-    else
-      for (int64_t p = 0; p < row.pixels; p++)
-        place(row.left + p) = Unit::get(from + p * row.pixel_stride, n, row.channels);
-    for (int64_t p = total - row.right; p < total; p++) place(p) = 0;
+  using Element = typename Unit::Element;
+  const int64_t channels = task.row.channels, whole = channels / Unit::kChannels;
+  const auto* from = task.row.pixels > 0 ? static_cast<const Element*>(task.row.from[0]) : nullptr;
+  uint32_t* plane = static_cast<uint32_t*>(task.to);
+  for (int64_t n = 0; n < whole; n++, plane += task.stride * task.pitch, from += Unit::kChannels)
+    lay_plane(task, plane, from, Unit::whole);
+  if constexpr (Unit::kChannels == 2) {
+    if (channels % 2) lay_plane(task, plane, from, Unit::last);
+  } else if (sizeof(Element) == 2 && channels % 2) {
+    lay_plane(task, plane, from, [](const Element*) { return 0u; });
   }
 }
 
 void lay_planes(const PlaneTask& task) {
   if (task.row.from_dtype == DType::f32)
-    lay_planes_as<UnitOfFloats>(task);
+    lay_planes_as<Floats32>(task);
   else if (task.row.to_dtype == DType::bf16)
-    lay_planes_as<UnitOfPairs>(task);
+    lay_planes_as<Pairs>(task);
   else
-    lay_planes_as<UnitOfWidened>(task);
+    lay_planes_as<Widened>(task);
 }
 
 }  // namespace

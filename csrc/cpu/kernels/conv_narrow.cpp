@@ -87,16 +87,18 @@ void strip(const NarrowTask& task, int64_t first, float* to) {
 template <int O>
 void finish_planes(const Epilogue& e, int64_t first, int64_t pixels, const float* sums) {
   alignas(64) float interleaved[kStrip * O];
-  for (int o = 0; o < O; o++)
-    for (int64_t p = 0; p < pixels; p += kLanes) {
-      Floats y = load(sums + o * kStrip + p);
-      if (e.bias) y += e.bias[o];
-      if (e.row_bias) y += e.row_scale * load_some(e.row_bias + first + p, pixels - p);
-      y = activate(e.activation, y);
-      float lanes[kLanes];
-      store(lanes, y);
-      for (int i = 0; i < kLanes; i++) interleaved[(p + i) * O + o] = lanes[i];
-    }
+  with_activation(e.activation, [&](auto act) {
+    for (int o = 0; o < O; o++)
+      for (int64_t p = 0; p < pixels; p += kLanes) {
+        Floats y = load(sums + o * kStrip + p);
+        if (e.bias) y += e.bias[o];
+        if (e.row_bias) y += e.row_scale * load_some(e.row_bias + first + p, pixels - p);
+        y = act(y);
+        float lanes[kLanes];
+        store(lanes, y);
+        for (int i = 0; i < kLanes; i++) interleaved[(p + i) * O + o] = lanes[i];
+      }
+  });
   Epilogue rest;
   rest.residual = e.residual;
   rest.out = e.out;

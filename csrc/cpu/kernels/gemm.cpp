@@ -3,53 +3,11 @@
 // gemm.h.
 #include "cpu/kernels/gemm.h"
 
+#include "cpu/kernels/epilogue.h"
 #include "cpu/kernels/gemm_block.h"
 
 namespace fsv::cpu::FSV_ISA {
 namespace {
-
-Floats activate(Activation activation, Floats x) {
-  switch (activation) {
-    case Activation::silu:
-      return silu(x);
-    case Activation::relu:
-      return relu(x);
-    case Activation::gelu:
-      return gelu(x);
-    case Activation::gelu_tanh:
-      return gelu_tanh(x);
-    case Activation::none:
-      break;
-  }
-  return x;
-}
-
-Floats load_any(DType dtype, const void* base, int64_t index, int64_t n) {
-  return dtype == DType::f32 ? load_some(static_cast<const float*>(base) + index, n)
-                             : load_bf16_some(static_cast<const uint16_t*>(base) + index, n);
-}
-
-/// Rows row .. row + rows, columns col .. col + cols (at most a panel) of the task; the sums are kPanelCols
-/// apart.
-void finish(const Epilogue& e, int64_t row, int64_t rows, int64_t col, int64_t cols, const float* sums) {
-  for (int64_t r = row; r < row + rows; r++, sums += kPanelCols) {
-    const int64_t gate_at = e.gate ? (e.gate_row + r) / e.gate_rows * e.gate_stride : 0;
-    const Floats row_term = e.row_bias ? set(e.row_scale * e.row_bias[r]) : Floats{};
-    for (int64_t c = 0; c < cols; c += kLanes) {
-      const int64_t n = cols - c, at = r * e.out_stride + col + c;
-      Floats y = load(sums + c);
-      if (e.bias) y += load_some(e.bias + col + c, n);
-      if (e.row_bias) y += row_term;
-      y = activate(e.activation, y);
-      if (e.gate) y *= load_any(e.gate_dtype, e.gate, gate_at + col + c, n);
-      if (e.residual) y += load_any(e.out_dtype, e.residual, at, n);
-      if (e.out_dtype == DType::f32)
-        store_some(static_cast<float*>(e.out) + at, y, n);
-      else
-        store_bf16_some(static_cast<uint16_t*>(e.out) + at, y, n);
-    }
-  }
-}
 
 using BlockKernel = void (*)(const RowSource&, int64_t, const char*, int64_t, float*, int64_t);
 
@@ -68,7 +26,7 @@ void multiply(const GemmTask& task, DType dtype, BlockKernel block, int64_t bloc
       const RowSource source{a + row * task.row_stride, task.row_stride, task.k, task.segments,
                              task.segment_offsets};
       block(source, rows, panel, cols, sums, kPanelCols);
-      finish(task.epilogue, row, rows, col, cols, sums);
+      finish(task.epilogue, row, rows, col, cols, sums, kPanelCols);
     }
   }
 }
