@@ -125,6 +125,17 @@ def gaussian_flow(spread):
     return velocity, variance
 
 
+def unipc_local_error(part, velocity, variance, h):
+    """One step of the predictor or the corrector along the exact solution, at distance h in log SNR."""
+    sigmas = [1 / (1 + math.exp(-1 + i * h)) for i in range(4)]
+    snr = [sampling.log_snr(sigma) for sigma in sigmas]
+    x = [math.sqrt(variance(sigma)) for sigma in sigmas]
+    m = [a - sigma * velocity(a, sigma) for a, sigma in zip(x, sigmas)]
+    if part == "predictor":
+        return abs(sampling.predict(x[1], sigmas, snr, 1, m[1], m[0]) - x[2])
+    return abs(sampling.correct(x[1], sigmas, snr, 2, m[2], m[1], m[0]) - x[2])
+
+
 def solvers():
     velocity, variance = gaussian_flow(0.5)
     x = torch.ones(1, dtype=torch.float64)
@@ -136,6 +147,10 @@ def solvers():
             errors.append(abs(float(sampling.sample(solver, velocity, x, sigmas)) - exact))
         observed = math.log2(errors[0] / errors[1])
         check(f"{solver} converges with order {order}", abs(observed - order) < 0.25, f"{observed:.2f}")
+    for name, order in (("predictor", 3), ("corrector", 4)):
+        errors = [unipc_local_error(name, velocity, variance, h) for h in (0.1, 0.05)]
+        observed = math.log2(errors[0] / errors[1])
+        check(f"unipc's {name} has a local error of order {order}", abs(observed - order) < 0.25, f"{observed:.2f}")
     calls = []
 
     def recorded(x, sigma):
