@@ -1,7 +1,6 @@
 // y = residual + gate * act(x W^T + bias): cuts the result into rectangles for the thread pool and calls the
 // matrix kernel on each. Caches decide the rectangles: a group of panels of W that L3 holds while all rows
-// pass it, and within it chunks of rows that, copied to a place where their cache lines do not collide, stay
-// in L2 while the group's panels pass them.
+// pass it, and within it chunks of rows that stay in L2 while the group's panels pass them.
 #include <algorithm>
 
 #include "cpu/backend.h"
@@ -21,7 +20,7 @@ int64_t ceil_div(int64_t value, int64_t by) { return (value + by - 1) / by; }
 struct Cut {
   int64_t rows;        // of one work item
   int64_t panels;      // of one work item
-  int64_t chunk_rows;  // rows that are copied at a time
+  int64_t chunk_rows;  // handed to the kernel at a time
 };
 
 Cut choose_cut(int64_t rows, int64_t panels, int64_t row_bytes, int64_t panel_bytes, bool plain,
@@ -58,13 +57,15 @@ void CpuBackend::linear(const LinearArgs& args) {
   const int64_t x_row = k * static_cast<int64_t>(size_of(args.x.dtype));
   const int64_t weight_row = k * static_cast<int64_t>(size_of(args.weight.dtype));
   const int64_t out_size = static_cast<int64_t>(size_of(args.dtype));
-  // One cache line more than a multiple of two lines: consecutive rows never fall into the same set.
+  // Rows that are whole pages apart would all want the same eight lines of L1: they are copied to where they
+  // lie an odd number of lines apart. So are rows that must be widened.
+  const bool copied = operand != args.x.dtype || x_row % 4096 == 0;
   const int64_t copied_row = round_up(k * static_cast<int64_t>(size_of(operand)), 128) + 64;
   const int64_t panel_bytes = segment_bytes(args.x.dtype, k);
   const int64_t panels = panel_count(n);
   const Cut cut = choose_cut(rows, panels, copied_row, panel_bytes, plain, block, pool_.size());
   const int64_t row_items = ceil_div(rows, cut.rows);
-  const size_t copy_bytes = static_cast<size_t>(cut.chunk_rows * copied_row);
+  const size_t copy_bytes = copied ? static_cast<size_t>(cut.chunk_rows * copied_row) : 0;
   const size_t scratch_bytes = copy_bytes + (plain ? static_cast<size_t>(cut.panels * panel_bytes) : 0);
   for (int worker = 0; worker < pool_.size(); worker++) pool_.scratch(worker, scratch_bytes);
 
@@ -75,8 +76,6 @@ void CpuBackend::linear(const LinearArgs& args) {
     char* const copy = static_cast<char*>(pool_.scratch(worker, scratch_bytes));
 
     GemmTask task;
-    task.a = copy;
-    task.row_stride = copied_row;
     task.k = k;
     task.cols = cols;
     if (plain) {
@@ -95,8 +94,14 @@ void CpuBackend::linear(const LinearArgs& args) {
     const bool gate_of_sample = args.gate && args.gate.shape.elements() != rows * n;
     for (int64_t row = row_begin; row < row_end; row += cut.chunk_rows) {
       task.rows = std::min(cut.chunk_rows, row_end - row);
-      gemm.copy_rows(
-          {args.x.as<char>() + row * x_row, args.x.dtype, operand, x_row, copied_row, task.rows, k, copy});
+      task.a = args.x.as<char>() + row * x_row;
+      task.row_stride = x_row;
+      if (copied) {
+        gemm.copy_rows(
+            {args.x.as<char>() + row * x_row, args.x.dtype, operand, x_row, copied_row, task.rows, k, copy});
+        task.a = copy;
+        task.row_stride = copied_row;
+      }
       const int64_t at = (row * n + col) * out_size;
       e.out = args.out.as<char>() + at;
       e.residual = args.residual ? args.residual.as<char>() + at : nullptr;

@@ -16,13 +16,15 @@
 
 namespace fsv::cpu::FSV_ISA {
 
-/// Rows of A: row r of segment s is k elements from base + r * stride + offsets[s] (bytes; no offsets: 0).
+/// Rows of A: row r of segment s is k elements from base + r * stride + offsets[s] (bytes; no offsets: 0). The segment's
+/// part of a panel stands panel_offsets[s] bytes behind its begin; no offsets: one part behind the other.
 struct RowSource {
   const char* base;
   int64_t stride;
   int64_t k;
   int64_t segments;
   const int64_t* offsets;
+  const int64_t* panel_offsets = nullptr;
 };
 
 #if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
@@ -33,24 +35,25 @@ inline constexpr int kBlockRows = 6;
 inline constexpr int kBlockRows = 4;
 #endif
 
-/// Where the rows of a block begin. Every third row has a pointer and the two after it are one and two
-/// strides away, which is an x86 address: five registers instead of fourteen.
+/// Where the rows of a block begin. Every fourth row has a pointer; the three after it are one, two and three strides away,
+/// which are x86 addresses with two index registers: nine registers for 28 rows, whose own pointers would spill.
 template <int R>
 struct RowPointers {
-  static constexpr int kGroups = (R + 2) / 3;
+  static constexpr int kGroups = (R + 3) / 4;
   const char* group[kGroups];
-  int64_t stride;
+  int64_t stride, three;
 
-  RowPointers(const char* base, int64_t stride) : stride(stride) {
-    for (int g = 0; g < kGroups; g++) {
-      group[g] = base + 3 * g * stride;
-      asm("" : "+r"(group[g]));  // or the compiler makes fourteen of them again, and spills
+  RowPointers(const char* base, int64_t stride) : stride(stride), three(3 * stride) {
+    for (int g = 0; g < kGroups; g++, base += 4 * stride) {
+      group[g] = base;
+      asm("" : "+r"(group[g]));  // or the compiler makes one of every row again, and spills
     }
   }
   template <class T>
   T at(int row, int64_t byte) const {
+    const char* from = group[row / 4] + (row % 4 == 3 ? three : row % 4 * stride) + byte;
     T value;
-    std::memcpy(&value, group[row / 3] + row % 3 * stride + byte, sizeof value);
+    std::memcpy(&value, from, sizeof value);
     return value;
   }
   void advance(int64_t bytes) {
@@ -63,13 +66,13 @@ struct Sums {
   Floats at[R][V];
 
   Sums() {
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) at[r][v] = Floats{};
   }
   void store_to(float* c, int64_t c_stride) const {
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) store(c + r * c_stride + v * kLanes, at[r][v]);
@@ -86,7 +89,7 @@ struct MultiplyF32 {
     Floats w[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; v++) std::memcpy(&w[v], b + v * sizeof(Floats), sizeof(Floats));
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int r = 0; r < R; r++) {
       const Floats x = set(a.template at<float>(r, 4 * i));
 #pragma GCC unroll 2
@@ -107,7 +110,7 @@ struct MultiplyBf16 {
     __m512i w[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; v++) w[v] = _mm512_loadu_si512(b + v * sizeof(Floats));
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int r = 0; r < R; r++) {
       const __m512i x = _mm512_set1_epi32(static_cast<int>(a.template at<Bits>(r, 4 * i)));
 #pragma GCC unroll 2
@@ -138,13 +141,13 @@ struct MultiplyBf16 {
     Words w[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; v++) std::memcpy(&w[v], b + v * sizeof(Words), sizeof(Words));
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int r = 0; r < R; r++) {
       const Floats even = set(a.template at<float>(r, 8 * i));
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) sums.at[r][v] = fma(even, (Floats)(w[v] << 16), sums.at[r][v]);
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int r = 0; r < R; r++) {
       const Floats odd = set(a.template at<float>(r, 8 * i + 4));
 #pragma GCC unroll 2
@@ -153,7 +156,7 @@ struct MultiplyBf16 {
   }
   template <int R, int V>
   static inline void last(Sums<R, V>& sums, const RowPointers<R>& a, int64_t i, const char* b) {
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int r = 0; r < R; r++) {
       const Floats even = set(a.template at<float>(r, 8 * i));
 #pragma GCC unroll 2
@@ -174,13 +177,16 @@ static void multiply_registers(const RowSource& rows, const char* b, float* c, i
   constexpr int64_t kStepA = FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16 ? 4 : 4 * Multiply::kDepth;
   constexpr int64_t kStepB = kPanelCols * 4;  // 32 floats, or 32 pairs of bf16
   constexpr int kUnroll = 4;
+  constexpr int64_t kPrefetch =
+      1024;  // bytes of the panel ahead, L2 to L1: 1 % faster than the hardware alone
   const int64_t segment = segment_bytes(Multiply::kPanel, rows.k);
   Sums<R, V> sums;
-  for (int64_t s = 0; s < rows.segments; s++, b += segment) {
+  for (int64_t s = 0; s < rows.segments; s++) {
     RowPointers<R> a(rows.base + (rows.offsets ? rows.offsets[s] : 0), rows.stride);
-    const char* w = b;
+    const char* w = b + (rows.panel_offsets ? rows.panel_offsets[s] : s * segment);
     int64_t steps = rows.k / Multiply::kDepth;
     for (; steps >= kUnroll; steps -= kUnroll) {
+      for (int64_t i = 0; i < kUnroll * kStepB; i += 64) __builtin_prefetch(w + kPrefetch + i);
 #pragma GCC unroll 4
       for (int i = 0; i < kUnroll; i++) Multiply::step(sums, a, i, w + i * kStepB);
       a.advance(kUnroll * kStepA);
@@ -204,13 +210,15 @@ static constexpr std::array<RegisterKernel, sizeof...(R)> register_kernels(std::
   return {multiply_registers<Multiply, R + 1, V>...};
 }
 
-/// c[r][0 .. cols rounded up to vectors) for `count` <= kBlockRows rows and cols <= 32 of one panel.
+/// The most rows of a block: with one vector a row there are registers for twice as many.
+static inline int64_t most_rows(int64_t cols) { return cols <= kLanes ? 2 * kBlockRows : kBlockRows; }
+
+/// c[r][0 .. cols rounded up to vectors) for `count` <= most_rows(cols) rows and cols <= 32 of one panel.
 template <class Multiply>
 static inline void multiply_rows(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
                                  float* c, int64_t c_stride) {
-  using Sequence = std::make_integer_sequence<int, kBlockRows>;
-  static constexpr auto kOne = register_kernels<Multiply, 1>(Sequence{});
-  static constexpr auto kTwo = register_kernels<Multiply, 2>(Sequence{});
+  static constexpr auto kOne = register_kernels<Multiply, 1>(std::make_integer_sequence<int, 2 * kBlockRows>{});
+  static constexpr auto kTwo = register_kernels<Multiply, 2>(std::make_integer_sequence<int, kBlockRows>{});
   for (int64_t col = 0; col < cols; col += 2 * kLanes)
     (cols - col > kLanes ? kTwo : kOne)[static_cast<size_t>(count - 1)](rows, panel + col * 4, c + col,
                                                                         c_stride);
@@ -246,9 +254,9 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
   if constexpr (Wide) tile_zero<1>();
   if constexpr (Tall) tile_zero<2>();
   if constexpr (Tall && Wide) tile_zero<3>();
-  for (int64_t s = 0; s < rows.segments; s++, panel += segment) {
+  for (int64_t s = 0; s < rows.segments; s++) {
     const char* a = rows.base + (rows.offsets ? rows.offsets[s] : 0);
-    const char* b = panel;
+    const char* b = panel + (rows.panel_offsets ? rows.panel_offsets[s] : s * segment);
     for (int64_t k = rows.k; k > 0; k -= 32, a += kTileBytes, b += kTileRows * kRowB) {
       load_a<4>(a, rows.stride, count, k);
       tile_load<6>(b, kRowB);
@@ -272,6 +280,7 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
 }
 
 inline constexpr int kBlockRowsBf16 = 32;
+static inline int64_t most_rows_bf16(int64_t) { return kBlockRowsBf16; }
 
 /// Writes all of 16 or 32 rows of c, however few are asked for.
 static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
@@ -287,6 +296,7 @@ static inline void end_bf16() { tile_release(); }
 #else
 
 inline constexpr int kBlockRowsBf16 = kBlockRows;
+static inline int64_t most_rows_bf16(int64_t cols) { return most_rows(cols); }
 
 static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
                                       float* c, int64_t c_stride) {
