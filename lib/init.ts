@@ -8,8 +8,8 @@ import { dirname, join, resolve } from 'node:path'
 import { Device } from './device.js'
 import { FSVideoError, invalid } from './errors.js'
 import { configFile, type ModelFolder, readConfigFolder } from './model-folder.js'
-import { type NetworkName, networkClasses } from './models/config.js'
-import { networkTensors, openComponent } from './networks.js'
+import { networkClasses } from './models/config.js'
+import { type Component, networkTensors, openComponent } from './networks.js'
 import * as ops from './ops.js'
 import { type ComputeType, RandomWeights, type TensorRequest } from './parameters.js'
 import type { DType } from './tensor.js'
@@ -17,7 +17,7 @@ import { buildTokenizer } from './tokenizer.js'
 import { bytesOf, hasWeights, type NewEntry, writeSafetensors } from './weights.js'
 
 export interface InitProgress {
-  component: NetworkName
+  component: Component
   /** Of all components. */
   writtenBytes: number
   totalBytes: number
@@ -116,18 +116,18 @@ function cannotWrite(dir: string, cause: NodeJS.ErrnoException): FSVideoError {
   })
 }
 
-async function copyConfigs({ dir, networks }: ModelFolder, out: string): Promise<void> {
-  await copyFile(join(dir, 'model_index.json'), join(out, 'model_index.json'))
+async function copyConfigs({ folder, networks }: ModelFolder, out: string): Promise<void> {
+  await copyFile(join(folder, 'model_index.json'), join(out, 'model_index.json'))
   for (const component of [...networks, 'scheduler']) {
     await mkdir(join(out, component))
-    await copyFile(join(dir, configFile(component)), join(out, configFile(component)))
+    await copyFile(join(folder, configFile(component)), join(out, configFile(component)))
   }
 }
 
 async function randomElements(
   device: Device,
   source: RandomWeights,
-  component: NetworkName,
+  component: Component,
   request: TensorRequest,
   dtype: ComputeType,
 ): Promise<ArrayBufferView> {
@@ -175,7 +175,7 @@ function intoShards(entries: readonly NewEntry[], maxBytes: number): NewEntry[][
 }
 
 export interface ComponentInfo {
-  name: NetworkName
+  name: Component
   class: string
   /** Counted from shapes. */
   parameters: number
@@ -187,7 +187,7 @@ export interface ComponentInfo {
 }
 
 export interface ModelInfo {
-  dir: string
+  folder: string
   components: ComponentInfo[]
   parameters: number
   /** Absent where any component has no weights. */
@@ -200,8 +200,8 @@ export interface ModelInfo {
  * What a folder of configurations, with or without weights, amounts to. Nothing is allocated; weights that are there are checked.
  * @throws ERR_FSVIDEO_MODEL_FILE
  */
-export async function modelInfo(dir: string): Promise<ModelInfo> {
-  const model = await readConfigFolder(dir)
+export async function modelInfo(folder: string): Promise<ModelInfo> {
+  const model = await readConfigFolder(folder)
   const meta = await Device.open('meta')
   try {
     const components: ComponentInfo[] = []
@@ -213,7 +213,7 @@ export async function modelInfo(dir: string): Promise<ModelInfo> {
     const sum = (numbers: number[]) => numbers.reduce((total, n) => total + n, 0)
     const bytes = components.map((component) => component.bytes)
     return {
-      dir,
+      folder,
       components,
       parameters: sum(components.map((component) => component.parameters)),
       bytes: bytes.every((n) => n !== undefined) ? sum(bytes) : undefined,
@@ -225,12 +225,12 @@ export async function modelInfo(dir: string): Promise<ModelInfo> {
 }
 
 async function storedSize(
-  name: NetworkName,
+  name: Component,
   model: ModelFolder,
   expected: readonly TensorRequest[],
   device: Device,
 ): Promise<{ bytes: number; dtypes: DType[] } | undefined> {
-  if (!(await hasWeights(join(model.dir, name)))) return undefined
+  if (!(await hasWeights(join(model.folder, name)))) return undefined
   const { entries } = await openComponent(name, model, expected, device)
   return {
     bytes: entries.reduce((n, entry) => n + bytesOf(entry), 0),
@@ -248,7 +248,7 @@ const transformer = (config: ModelFolder['transformer']): string => {
   return `${layers} layers of ${dim}, ${heads} heads, FFN ${ffnDim}, layer memory ${memory.enabled ? memory.norm : 'off'}${image}`
 }
 
-const summaries: { readonly [N in NetworkName]: (model: ModelFolder) => string } = {
+const summaries: { readonly [N in Component]: (model: ModelFolder) => string } = {
   encoder: ({ encoder }) => `${stages(encoder)}, ${encoder.conv}, ${encoder.resample}`,
   decoder: ({ decoder }) => `${stages(decoder!)}, ${decoder!.conv}, ${decoder!.resample}`,
   decoder_lite: ({ decoderLite }) =>

@@ -6,6 +6,7 @@ import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FSVideoError } from './errors.js'
 import { readJson } from './json-file.js'
+import { compression } from './models/autoencoder.js'
 import {
   type CLIPVisionConfig,
   type DecoderConfig,
@@ -32,7 +33,8 @@ import { Tokenizer } from './tokenizer.js'
 const maxConfigBytes = 2 ** 20
 
 export interface ModelFolder {
-  readonly dir: string
+  /** Its path. */
+  readonly folder: string
   /** Folders of the networks that there are. */
   readonly networks: ReadonlySet<NetworkName>
   readonly encoder: EncoderConfig
@@ -52,9 +54,9 @@ export interface ModelFolder {
  * The configurations of a complete model folder. Weights and tokenizer are not opened; the tokenizer must be there.
  * @throws ERR_FSVIDEO_MODEL_FILE with field (`transformer.text_dim`, or a file), got and expected.
  */
-export async function readModelFolder(dir: string): Promise<ModelFolder> {
-  const model = await readConfigFolder(dir)
-  const tokenizer = join(dir, 'tokenizer', 'tokenizer.json')
+export async function readModelFolder(folder: string): Promise<ModelFolder> {
+  const model = await readConfigFolder(folder)
+  const tokenizer = join(folder, 'tokenizer', 'tokenizer.json')
   await access(tokenizer).catch((cause) => {
     throw new FSVideoError('ERR_FSVIDEO_MODEL_FILE', `${tokenizer} is missing`, {
       field: 'tokenizer',
@@ -67,17 +69,17 @@ export async function readModelFolder(dir: string): Promise<ModelFolder> {
 }
 
 /** As `readModelFolder`, for a folder of configurations alone: what `initModel` makes a model of. */
-export async function readConfigFolder(dir: string): Promise<ModelFolder> {
+export async function readConfigFolder(folder: string): Promise<ModelFolder> {
   const networks = parseModelIndex(
-    await readJson(join(dir, 'model_index.json'), maxConfigBytes),
+    await readJson(join(folder, 'model_index.json'), maxConfigBytes),
     'model_index',
   )
   const read = async <C>(name: string, parse: (json: unknown, field: string) => C): Promise<C> =>
-    parse(await readJson(join(dir, configFile(name)), maxConfigBytes), name)
+    parse(await readJson(join(folder, configFile(name)), maxConfigBytes), name)
   const readIf = async <C>(name: NetworkName, parse: (json: unknown, field: string) => C) =>
     networks.has(name) ? read(name, parse) : undefined
   const model: ModelFolder = {
-    dir,
+    folder,
     networks,
     encoder: await read('encoder', parseEncoderConfig),
     decoder: await readIf('decoder', parseDecoderConfig),
@@ -104,21 +106,11 @@ export function configFile(component: string): string {
  * The model's tokenizer.
  * @throws ERR_FSVIDEO_MODEL_FILE if it is damaged, or has tokens that the text encoder has no embedding for.
  */
-export async function loadTokenizer({ dir, textEncoder }: ModelFolder): Promise<Tokenizer> {
-  const tokenizer = await Tokenizer.load(dir)
+export async function loadTokenizer({ folder, textEncoder }: ModelFolder): Promise<Tokenizer> {
+  const tokenizer = await Tokenizer.load(folder)
   require('text_encoder.vocab_size', textEncoder.vocabSize, textEncoder.vocabSize >=
     tokenizer.vocabSize, `at least ${tokenizer.vocabSize}, the tokens of tokenizer.json`)
   return tokenizer
-}
-
-/** Pixels of a latent cell's side. */
-export function pixelsPerCell({ encoder }: Pick<ModelFolder, 'encoder'>): number {
-  return 2 ** (encoder.widths.length - 1)
-}
-
-/** Frames that every latent frame but the first stands for. */
-export function framesPerLatent({ encoder }: Pick<ModelFolder, 'encoder'>): number {
-  return 2 ** encoder.temporalStages.length
 }
 
 function require(field: string, got: unknown, ok: boolean, expected: string): void {
@@ -165,11 +157,10 @@ function checkTransformers(model: ModelFolder): void {
 
 function checkScheduler(model: ModelFolder): void {
   const { scheduler, transformer, refiner, latentUpsampler } = model
-  const frames = framesPerLatent(model)
+  const { time: frames, space } = compression(model.encoder)
   require('scheduler.frames', scheduler.frames, scheduler.frames % frames === 1 % frames, `${frames}k + 1`)
   // Both transformers must be able to cut their cells into patches.
-  const least =
-    pixelsPerCell(model) * Math.max(latentUpsampler.scale * transformer.patchSize[1], refiner.patchSize[1])
+  const least = space * Math.max(latentUpsampler.scale * transformer.patchSize[1], refiner.patchSize[1])
   const multiple = scheduler.sizeMultiple
   require('scheduler.size_multiple', multiple, multiple % least === 0, `a multiple of ${least}`)
   for (const name of ['base', 'refiner'] as const) checkSampler(`scheduler.${name}`, scheduler[name])

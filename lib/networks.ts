@@ -1,9 +1,10 @@
 /**
- * From a model folder to networks: which class each component is, what it asks its weight file for, and how it is built from it.
- * The pipeline first opens and checks the files of every component and only then builds any.
+ * From a model folder to networks: which class each component is, what it asks its weights for, and all of them loaded onto a device.
+ * The files of every component are opened and checked before the first network is built.
  */
 import { join } from 'node:path'
 import { Device } from './device.js'
+import { invalid } from './errors.js'
 import type { ModelFolder } from './model-folder.js'
 import { Decoder, Encoder } from './models/autoencoder.js'
 import type { NetworkName } from './models/config.js'
@@ -11,10 +12,13 @@ import { DIT } from './models/dit.js'
 import { CLIPVision } from './models/image-encoder.js'
 import { LatentUpsampler } from './models/latent-upsampler.js'
 import { UMT5Encoder } from './models/text-encoder.js'
-import { type ComputeType, Parameters, type TensorRequest } from './parameters.js'
+import { type ComputeType, Parameters, type TensorRequest, type WeightSource } from './parameters.js'
 import { expectedTensors, FileWeights } from './weights.js'
 
-export interface Networks {
+/** A network by the name of its folder. */
+export type Component = NetworkName
+
+interface NetworkOf {
   encoder: Encoder
   decoder: Decoder
   decoder_lite: Decoder
@@ -24,8 +28,7 @@ export interface Networks {
   text_encoder: UMT5Encoder
   image_encoder: CLIPVision
 }
-
-type Builders = { readonly [N in NetworkName]: (model: ModelFolder, parameters: Parameters) => Networks[N] }
+type Builders = { readonly [C in Component]: (model: ModelFolder, parameters: Parameters) => NetworkOf[C] }
 
 const builders: Builders = {
   encoder: (model, parameters) => new Encoder(model.encoder, parameters),
@@ -38,84 +41,131 @@ const builders: Builders = {
   image_encoder: (model, parameters) => new CLIPVision(model.imageEncoder!, parameters),
 }
 
-/** A network of the model from any source of weights. It must be one of `model.networks`. */
-export function buildNetwork<N extends NetworkName>(
-  name: N,
-  model: ModelFolder,
-  parameters: Parameters,
-): Networks[N] {
-  return builders[name](model, parameters)
+export interface LoadOptions {
+  device: Device
+  dtype: ComputeType
+  /** Where a component's weights come from. Default: the model folder's own files. */
+  source?: (component: Component) => WeightSource | Promise<WeightSource>
+  /** Called, and waited for, when a component has been built. `index` counts from 0. */
+  onComponent?: (component: Component, index: number, count: number) => void | Promise<void>
+}
+
+/** All networks of a model on one device. */
+export class Networks {
+  readonly device: Device
+  readonly dtype: ComputeType
+  readonly #built: Partial<NetworkOf> = {}
+  readonly #parameters: Parameters[] = []
+
+  private constructor(device: Device, dtype: ComputeType) {
+    this.device = device
+    this.dtype = dtype
+  }
+
+  /**
+   * Builds every network of the model.
+   * @throws ERR_FSVIDEO_MODEL_FILE for weights that are not what the configurations describe, before anything heavy;
+   * ERR_FSVIDEO_OUT_OF_MEMORY; what `onComponent` throws.
+   */
+  static async load(model: ModelFolder, options: LoadOptions): Promise<Networks> {
+    const { device, dtype, onComponent } = options
+    const source = options.source ?? (await openWeights(model, device))
+    const networks = new Networks(device, dtype)
+    try {
+      for (const [index, component] of [...model.networks].entries()) {
+        networks.#build(component, model, await source(component))
+        await onComponent?.(component, index, model.networks.size)
+      }
+      return networks
+    } catch (error) {
+      networks.dispose()
+      throw error
+    }
+  }
+
+  #build<C extends Component>(component: C, model: ModelFolder, source: WeightSource): void {
+    const parameters = new Parameters(this.device, this.dtype, source)
+    this.#parameters.push(parameters)
+    this.#built[component] = builders[component](model, parameters)
+  }
+
+  get encoder(): Encoder {
+    return this.#built.encoder!
+  }
+  get transformer(): DIT {
+    return this.#built.transformer!
+  }
+  get refiner(): DIT {
+    return this.#built.refiner!
+  }
+  get latentUpsampler(): LatentUpsampler {
+    return this.#built.latent_upsampler!
+  }
+  get textEncoder(): UMT5Encoder {
+    return this.#built.text_encoder!
+  }
+  /** Absent where the transformers take no image tokens. */
+  get imageEncoder(): CLIPVision | undefined {
+    return this.#built.image_encoder
+  }
+
+  /** Throws ERR_FSVIDEO_INVALID_ARGUMENT for a decoder that the model does not have. */
+  decoderFor(name: 'standard' | 'lite'): Decoder {
+    const decoder = name === 'lite' ? this.#built.decoder_lite : this.#built.decoder
+    if (!decoder) throw invalid('decoder', name, 'a decoder that this model has')
+    return decoder
+  }
+
+  /** Frees the weights. Idempotent. */
+  dispose(): void {
+    for (const parameters of this.#parameters.splice(0)) parameters.dispose()
+  }
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
 }
 
 /** What every network of the model asks for, found on the planning device. */
-export async function networkTensors(model: ModelFolder): Promise<Map<NetworkName, TensorRequest[]>> {
+export async function networkTensors(model: ModelFolder): Promise<Map<Component, TensorRequest[]>> {
   const meta = await Device.open('meta')
   try {
-    return new Map(
-      [...model.networks].map((name) => [
-        name,
-        expectedTensors(meta, (parameters) => buildNetwork(name, model, parameters)),
-      ]),
-    )
+    const tensors = (component: Component) =>
+      expectedTensors(meta, (parameters) => builders[component](model, parameters))
+    return new Map([...model.networks].map((component) => [component, tensors(component)]))
   } finally {
     meta.dispose()
   }
 }
 
 /**
- * Opens the weights of every component and compares them with its configuration. Reads only headers.
+ * Opens the weights of one component and compares them with its configuration. Reads only headers.
+ * @param expected Its entry of `networkTensors`.
  * @throws ERR_FSVIDEO_MODEL_FILE, as FileWeights.open and FileWeights.check do.
  */
-export async function openWeights(
-  model: ModelFolder,
-  device: Device,
-): Promise<Map<NetworkName, FileWeights>> {
-  const opened = new Map<NetworkName, FileWeights>()
-  for (const [name, expected] of await networkTensors(model))
-    opened.set(name, await openComponent(name, model, expected, device))
-  return opened
-}
-
-/** As `openWeights` for one component; `expected` is its entry of `networkTensors`. */
 export async function openComponent(
-  name: NetworkName,
+  component: Component,
   model: ModelFolder,
   expected: readonly TensorRequest[],
   device: Device,
 ): Promise<FileWeights> {
-  const weights = await FileWeights.open(join(model.dir, name), device)
-  weights.check(expected, { ignore: unread(name, model) })
+  const weights = await FileWeights.open(join(model.folder, component), device)
+  weights.check(expected, { ignore: unread(component, model) })
   return weights
 }
 
-/** A network and the parameters it holds, which the caller disposes of. */
-export interface Loaded<N extends NetworkName> {
-  network: Networks[N]
-  parameters: Parameters
-}
-
-/** Builds a network on its device from weights that have been checked. */
-export function loadNetwork<N extends NetworkName>(
-  name: N,
+async function openWeights(
   model: ModelFolder,
-  weights: FileWeights,
   device: Device,
-  dtype: ComputeType,
-): Loaded<N> {
-  const parameters = new Parameters(device, dtype, weights)
-  try {
-    const network = buildNetwork(name, model, parameters)
-    weights.finish({ ignore: unread(name, model) })
-    return { network, parameters }
-  } catch (error) {
-    parameters.dispose()
-    throw error
-  }
+): Promise<(component: Component) => FileWeights> {
+  const opened = new Map<Component, FileWeights>()
+  for (const [component, expected] of await networkTensors(model))
+    opened.set(component, await openComponent(component, model, expected, device))
+  return (component) => opened.get(component)!
 }
 
 /** Tensors that a complete CLIP checkpoint has and an image encoder does not read: what lies behind its hidden state. */
-function unread(name: NetworkName, { imageEncoder }: ModelFolder): RegExp[] {
-  if (name !== 'image_encoder' || !imageEncoder) return []
+function unread(component: Component, { imageEncoder }: ModelFolder): RegExp[] {
+  if (component !== 'image_encoder' || !imageEncoder) return []
   const { numHiddenLayers, outputLayer } = imageEncoder
   const behind = Array.from({ length: -1 - outputLayer }, (_, i) => numHiddenLayers - 1 - i)
   return [

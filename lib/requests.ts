@@ -6,7 +6,8 @@
  */
 import { FSVideoError, invalid } from './errors.js'
 import { type ImageSource, probeImage } from './media/image.js'
-import { framesPerLatent, type ModelFolder, pixelsPerCell } from './model-folder.js'
+import type { ModelFolder } from './model-folder.js'
+import { compression } from './models/autoencoder.js'
 import { suggest } from './options.js'
 import {
   checkGuidanceScale,
@@ -20,6 +21,7 @@ import {
   type Schedule,
   type SolverName,
 } from './sampling/index.js'
+import type { Stage } from './stages.js'
 import { requireLive, Tensor } from './tensor.js'
 import type { Tokenizer } from './tokenizer.js'
 
@@ -28,14 +30,12 @@ export type HostTensor = Tensor | { readonly data: Float32Array; readonly shape:
 
 /** Told after every step of a sampler. */
 export interface StepEvent {
-  stage: 'base' | 'refiner'
+  stage: Stage
   /** Steps done so far, from 1. */
   step: number
   steps: number
   sigma: number
   timestep: number
-  /** Since the stage began. */
-  elapsedMs: number
 }
 
 /**
@@ -185,11 +185,12 @@ export async function resolveRequest(
   const pictures = await Promise.all(images.map((image) => probeImage(image)))
   const size = chooseSize(request, pictures[0]!)
   const workSize = roundSize(size, scheduler.sizeMultiple, warnings)
+  const { space } = compression(model.encoder)
   const cells = (pixels: number): Size => ({
     width: workSize.width / pixels,
     height: workSize.height / pixels,
   })
-  const baseCells = cells(pixelsPerCell(model) * model.latentUpsampler.scale)
+  const baseCells = cells(space * model.latentUpsampler.scale)
   if (request.latents) {
     const expected = [latentFrames, baseCells.height, baseCells.width, model.encoder.latentChannels]
     checkShape('latents', request.latents, batch, expected)
@@ -209,7 +210,7 @@ export async function resolveRequest(
     size,
     workSize,
     baseCells,
-    refinerCells: cells(pixelsPerCell(model)),
+    refinerCells: cells(space),
     base,
     refiner,
     decoder,
@@ -485,10 +486,10 @@ function chooseDecoder(wanted: 'standard' | 'lite' | undefined, model: ModelFold
 /** Latent frame 0 stands for one frame and every other for four (or as many as the encoder's temporal stages make). */
 function roundFrames(
   wanted: number,
-  model: ModelFolder,
+  { encoder }: ModelFolder,
   warnings: Warning[],
 ): { frames: number; latentFrames: number } {
-  const factor = framesPerLatent(model)
+  const { time: factor } = compression(encoder)
   const groups = Math.round((wanted - 1) / factor)
   const frames = 1 + factor * groups
   if (frames !== wanted)
