@@ -1,8 +1,9 @@
 // One vector of floats per instruction set, and the transcendental functions on it: what the epilogue of a
 // matrix product and the softmax are written in. The arithmetic is the compiler's vector extension, so one
 // source serves every instruction set; only what that cannot say (fused multiply-add, masked access, rounding
-// to bf16) has a line an instruction set. Errors: exp 1 ulp; gelu 2 ulp in its own magnitude, tails included;
-// silu and gelu_tanh 2 ulp of their sigmoid.
+// to bf16) has a line an instruction set. Worst errors against float64, in units of the last place of the
+// result: exp and exp2 1.1, silu 2.4, gelu 7 down to x = -12, gelu_tanh 3 above -2 and, as its argument
+// grows, 20 at -4.
 #pragma once
 
 #include <cstdint>
@@ -205,9 +206,8 @@ static inline Floats gelu(Floats x) {
   p = fma(p, u, set(0.09551577270030975f));
   p = fma(p, u, set(0.09949254989624023f));
   p = fma(p, u, set(0.0997479036450386f));
-  const Floats half_square = x * x * 0.5f;
-  const Floats lost =
-      fma(x * 0.5f, x, -half_square);  // of the rounding of x^2 / 2, which the exponential would magnify
+  const Floats half_square = t * t * 0.5f;
+  const Floats lost = fma(t * 0.5f, t, -half_square);  // by rounding, which the exponential would magnify
   const Floats tail = exp(-half_square) * (p * u) * (1.0f - lost);
   return x * (x < 0.0f ? tail : 1.0f - tail);
 }
