@@ -192,6 +192,14 @@ void attend(const AttentionTask& task) {
   write_out(task, s);
 }
 
+/// At most a panel's columns; a whole panel without a call.
+inline void copy_halves(const char* from, int64_t cols, uint16_t* to) {
+  if (cols == kPanelCols)
+    std::memcpy(to, from, kPanelCols * 2);
+  else
+    std::memcpy(to, from, static_cast<size_t>(cols) * 2);
+}
+
 void pack_values(const PackValuesTask& task) {
   const bool f32 = task.dtype == DType::f32;
   const int64_t padded = f32 ? task.count : round_up(task.count, 32);
@@ -213,8 +221,8 @@ void pack_values(const PackValuesTask& task) {
     uint16_t* to = reinterpret_cast<uint16_t*>(panel) + task.first * kPanelCols;
     for (int64_t key = 0; key < padded; key += 2, to += 2 * kPanelCols) {
       uint16_t even[kPanelCols] = {}, odd[kPanelCols] = {};
-      if (key < task.count) std::memcpy(even, source(key), static_cast<size_t>(cols) * 2);
-      if (key + 1 < task.count) std::memcpy(odd, source(key + 1), static_cast<size_t>(cols) * 2);
+      if (key < task.count) copy_halves(source(key), cols, even);
+      if (key + 1 < task.count) copy_halves(source(key + 1), cols, odd);
       uint32_t words[kPanelCols];
       for (int64_t c = 0; c < kPanelCols; c++) words[c] = even[c] | uint32_t{odd[c]} << 16;
       std::memcpy(to, words, sizeof words);
