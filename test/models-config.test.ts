@@ -18,7 +18,6 @@ import {
   parseSchedulerConfig,
   parseUMT5Config,
 } from '../lib/models/config.js'
-import { countParameters } from '../lib/models/count.js'
 import { DIT } from '../lib/models/dit.js'
 import { CLIPVision } from '../lib/models/image-encoder.js'
 import { LatentUpsampler } from '../lib/models/latent-upsampler.js'
@@ -65,6 +64,18 @@ function refused(parse: () => unknown, field: string, expected: RegExp): void {
     return
   }
   assert.unreachable(`${field} was accepted`)
+}
+
+/** Number of parameters that a network's constructor asks for; nothing is allocated. */
+async function countParameters<C>(
+  network: new (config: C, parameters: Parameters) => unknown,
+  config: C,
+): Promise<number> {
+  const meta = await Device.open('meta')
+  const shapes = new RecordedShapes(meta)
+  new network(config, new Parameters(meta, 'bf16', shapes))
+  meta.dispose()
+  return shapes.count
 }
 
 const test = suite('configurations')

@@ -18,7 +18,7 @@ import type { Triple } from '../lib/models/fields.js'
 import { CLIPVision } from '../lib/models/image-encoder.js'
 import { LatentUpsampler } from '../lib/models/latent-upsampler.js'
 import { rotations, timestepFeatures } from '../lib/models/rope.js'
-import { UMT5Encoder } from '../lib/models/text-encoder.js'
+import { positionBuckets, UMT5Encoder } from '../lib/models/text-encoder.js'
 import * as ops from '../lib/ops.js'
 import { type ComputeType, Parameters, RandomWeights, type WeightSource } from '../lib/parameters.js'
 import type { Tensor, TensorData } from '../lib/tensor.js'
@@ -271,7 +271,7 @@ test('nothing is left behind', async () => {
   const before = device.memory().inUse
   for (const network of [dit, plain]) {
     const { latents, text, image, time } = inputs([1, 2])
-    const conditioning = network.prepare({ text, image, size })
+    const conditioning = device.scope(() => network.prepare({ text, image, size }))
     const velocity = network.forward(latents, time, conditioning)
     conditioning.dispose()
     conditioning.dispose()
@@ -301,6 +301,26 @@ test('without memory old states are dropped: the peak does not grow with the lay
   const state = 4 * 8 * 8 * config.dim * 4
   assert.ok(peak(false, 12) - peak(false, 4) < state, 'plain')
   assert.ok(Math.abs((peak(true, 12) - peak(true, 4)) / state - 8) < 0.5, 'eight states more with memory')
+})
+
+test('position buckets: exact to 7, then wider by the square root of 2, the last from 91 on', () => {
+  const n = 200
+  const table = positionBuckets(n, 32, 128)
+  const firstOf = (keyBehind: boolean) =>
+    Array.from({ length: 16 }, (_, bucket) => {
+      const wanted = bucket + (keyBehind ? 16 : 0)
+      const row = keyBehind
+        ? table.subarray(0, n)
+        : table
+            .subarray((n - 1) * n)
+            .slice()
+            .reverse()
+      return row.indexOf(wanted)
+    })
+  const starts = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91]
+  assert.equal(firstOf(false), starts)
+  // A query's own position is counted to the first half.
+  assert.equal(firstOf(true), [-1, ...starts.slice(1)])
 })
 
 test('rotations: every axis turns its own pairs by its own frequencies', () => {
@@ -365,27 +385,6 @@ test('tensors that do not fit are refused by name', () => {
     parameters,
   )
   refused(() => upsampler.forward(latents), 'latentUpsampler.latents', /\[B, T, h, w, 8\]/)
-})
-
-test('CLIP says which tensors of its checkpoint nobody reads', () => {
-  const clip = new CLIPVision(
-    parseCLIPVisionConfig(
-      {
-        hidden_size: 8,
-        intermediate_size: 8,
-        num_hidden_layers: 3,
-        num_attention_heads: 1,
-        image_size: 4,
-        patch_size: 4,
-      },
-      'clip',
-    ),
-    new Parameters(device, 'f32', new RandomWeights(device, 3)),
-  )
-  assert.ok(clip.ignores('vision_model.encoder.layers.2.mlp.fc1.weight'))
-  assert.ok(clip.ignores('vision_model.post_layernorm.bias'))
-  assert.not(clip.ignores('vision_model.encoder.layers.1.mlp.fc9.weight'))
-  assert.not(clip.ignores('vision_model.extra'))
 })
 
 test.run()

@@ -38,13 +38,20 @@ export class Conditioning {
     this.grid = grid
     this.rotations = rotations
     this.contexts = contexts
+    for (const tensor of this.#tensors()) tensor.device.keep(tensor)
+  }
+
+  *#tensors(): Generator<Tensor> {
+    yield this.rotations
+    for (const { text, image } of this.contexts) {
+      yield* [text.key, text.value]
+      if (image) yield* [image.key, image.value]
+    }
   }
 
   /** Idempotent. */
   dispose(): void {
-    this.rotations.dispose()
-    for (const { text, image } of this.contexts)
-      for (const tensor of [text.key, text.value, image?.key, image?.value]) tensor?.dispose()
+    for (const tensor of this.#tensors()) tensor.dispose()
   }
   [Symbol.dispose](): void {
     this.dispose()
@@ -319,8 +326,8 @@ export class DIT {
   }
 
   /**
-   * Embeds text and image, and computes every block's keys and values of them, and the rotations. Not inside `device.scope`,
-   * which would take the tensors away. Throws ERR_FSVIDEO_INVALID_ARGUMENT naming the tensor that does not fit.
+   * Embeds text and image, and computes every block's keys and values of them, and the rotations. They outlive any scope.
+   * @throws ERR_FSVIDEO_INVALID_ARGUMENT naming the tensor that does not fit, ERR_FSVIDEO_DISPOSED
    */
   prepare({ text, image, size }: DITInputs): Conditioning {
     const { config } = this
@@ -333,20 +340,16 @@ export class DIT {
     if (!grid.every((n) => Number.isInteger(n) && n > 0))
       throw invalid('dit.size', size, `positive multiples of [${config.patchSize.join(', ')}]`)
 
-    const [first, second] = this.#textEmbedding
-    const contexts = this.#device.scope(() => {
+    return this.#device.scope(() => {
+      const [first, second] = this.#textEmbedding
       const words = second.forward(first.forward(this.#cast(text), { activation: 'gelu_tanh' }))
       const picture = image && this.#imageProjection?.forward(this.#cast(image))
-      return this.#blocks.map((block) => this.#device.scope(() => block.prepare(words, picture)))
+      const contexts = this.#blocks.map((block) => this.#device.scope(() => block.prepare(words, picture)))
+      const tokens = grid[0] * grid[1] * grid[2]
+      const table = rotations(grid, config.rope, config.ropeTheta)
+      const turns = this.#device.tensor(table, [tokens, table.length / tokens / 2, 2])
+      return new Conditioning(batch, grid, turns, contexts)
     })
-    const tokens = grid[0] * grid[1] * grid[2]
-    const table = rotations(grid, config.rope, config.ropeTheta)
-    return new Conditioning(
-      batch,
-      grid,
-      this.#device.tensor(table, [tokens, table.length / tokens / 2, 2]),
-      contexts,
-    )
   }
 
   /**

@@ -97,12 +97,6 @@ export class CLIPVision {
     )
   }
 
-  /** Whether a file may hold this tensor though nothing reads it: what lies behind the hidden state that is asked for. */
-  ignores(name: string): boolean {
-    const layer = /^vision_model\.encoder\.layers\.(\d+)\./.exec(name)
-    return layer ? Number(layer[1]) >= this.#layers.length : name.startsWith('vision_model.post_layernorm.')
-  }
-
   /**
    * Pixels [B, 1, S, S, 3], normalised with CLIP's mean and deviation → hidden state [B, (S / patch)² + 1, C], in the compute type.
    * @throws ERR_FSVIDEO_INVALID_ARGUMENT, ERR_FSVIDEO_DISPOSED for `clip.pixels`
