@@ -26,11 +26,14 @@ import {
   type UMT5Config,
 } from './models/config.js'
 import { modelFile } from './models/fields.js'
-import { createSolver, gridSchedule, type SolverName } from './sampling/index.js'
+import { checkGuidanceScale, checkShift, checkSigma, checkSolverName, checkSteps } from './sampling/index.js'
 import { Tokenizer } from './tokenizer.js'
 
 /** Far beyond any configuration: 128 means and deviations take 5 kB. */
 const maxConfigBytes = 2 ** 20
+
+/** Frames a second that a video file may have. */
+export const maxFps = 240
 
 export interface ModelFolder {
   /** Its path. */
@@ -163,18 +166,26 @@ function checkScheduler(model: ModelFolder): void {
   const least = space * Math.max(latentUpsampler.scale * transformer.patchSize[1], refiner.patchSize[1])
   const multiple = scheduler.sizeMultiple
   require('scheduler.size_multiple', multiple, multiple % least === 0, `a multiple of ${least}`)
-  for (const name of ['base', 'refiner'] as const) checkSampler(`scheduler.${name}`, scheduler[name])
+  require('scheduler.fps', scheduler.fps, scheduler.fps <= maxFps, `at most ${maxFps}`)
+  // The defaults of a request are held to what a request may ask for.
+  held('scheduler.base.', () => checkGuidanceScale(scheduler.base.guidanceScale, 'guidance_scale'))
+  for (const name of ['base', 'refiner'] as const) {
+    const { steps, shift, sigmaStart, solver } = scheduler[name]
+    held(`scheduler.${name}.`, () => {
+      checkSteps(steps)
+      checkShift(shift)
+      checkSigma(sigmaStart, 'sigma_start')
+      checkSolverName(solver)
+    })
+  }
 }
 
-/** The defaults of a request are held to what a request may ask for. */
-function checkSampler(
-  field: string,
-  defaults: { steps: number; shift: number; sigmaStart: number; solver: SolverName },
-): void {
+/** Runs the check of an argument on a field of a file. */
+function held(prefix: string, check: () => void): void {
   try {
-    gridSchedule({ ...defaults, grid: createSolver(defaults.solver).grid })
+    check()
   } catch (error) {
-    const { field: name = '', got, expected = '' } = error as FSVideoError
-    throw modelFile(`${field}.${name === 'sigmaStart' ? 'sigma_start' : name}`, got, expected)
+    const { field, got, expected } = error as FSVideoError
+    throw modelFile(prefix + field, got, expected ?? '')
   }
 }

@@ -6,7 +6,7 @@
  */
 import { FSVideoError, invalid } from './errors.js'
 import { type ImageSource, probeImage } from './media/image.js'
-import type { ModelFolder } from './model-folder.js'
+import { type ModelFolder, maxFps } from './model-folder.js'
 import { compression } from './models/autoencoder.js'
 import { suggest } from './options.js'
 import {
@@ -141,7 +141,6 @@ export interface ResolvedRequest {
 const maxBatch = 64
 const maxFrames = 1 + 4 * 1024
 const [minSide, maxSide] = [64, 8192]
-const maxFps = 240
 const maxSeed = 2n ** 64n - 1n
 /** The paper's own output size: a 12 megapixel photo is not a request for a 12 megapixel video. */
 const maxDefaultPixels = 720 * 1280
