@@ -127,10 +127,11 @@ export class Device {
     return tensor
   }
   /** Gives a kept tensor to the current scope, which disposes of it at its end; without a scope disposes of it now. */
-  release(tensor: Tensor): void {
+  release(tensor: Tensor): Tensor {
     const scope = this.#scopes.at(-1)
     if (scope) scope.add(tensor)
     else tensor.dispose()
+    return tensor
   }
 
   /**

@@ -82,6 +82,13 @@ export class Parameters {
     return this.#keep(name, list, init, gain, (raw) => this.#cast(raw, 'f32'))
   }
 
+  /** A vector that comes from the configuration instead of the weights, f32. */
+  constant(values: readonly number[]): Tensor {
+    const tensor = this.device.tensor(Float32Array.from(values), [values.length])
+    this.#kept.push(tensor)
+    return tensor
+  }
+
   /** Everything asked for so far, under every prefix. */
   dispose(): void {
     for (const tensor of this.#kept.splice(0)) tensor.dispose()

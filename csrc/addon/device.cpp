@@ -31,16 +31,14 @@ Napi::Value open(const Info& info) {
     // The executor thread must be gone before the environment is: on Node 20 a thread-safe function called
     // while its environment is torn down aborts the process. So a cleanup hook joins it, whatever the
     // collector does with the handle.
-    struct Hook {
-      std::shared_ptr<Device> device;
-    };
-    auto* hook = new Hook{*device};
-    env.AddCleanupHook(
-        [](Hook* h) {
-          h->device->shutdown();
-          delete h;
+    auto* owned = new std::shared_ptr<Device>(*device);
+    napi_add_env_cleanup_hook(
+        env,
+        [](void* data) {
+          const std::unique_ptr<std::shared_ptr<Device>> device(static_cast<std::shared_ptr<Device>*>(data));
+          (*device)->shutdown();
         },
-        hook);
+        owned);
     return DeviceHandle::New(env, device, [](Napi::Env, std::shared_ptr<Device>* d) { delete d; });
   });
 }

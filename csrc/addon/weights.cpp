@@ -53,8 +53,8 @@ Napi::Value map_tensor(const Info& info) {
       throw model_file(name, file->path(), ": ", name, " has more than ", kMaxRank, " dimensions");
     for (const int64_t d : entry->shape) spec.shape.dims[spec.shape.rank++] = d;
     const auto bytes = file->bytes(*entry);
-    if (entry->is_aligned() && !device->backend().dry()) {
-      file->prefetch(*entry);
+    if (entry->is_aligned()) {
+      if (!device->backend().dry()) file->prefetch(*entry);
       return wrap(info.Env(), device->external(spec, bytes.data(), file));
     }
     const Tensor out = device->empty(spec);

@@ -123,8 +123,8 @@ export function cropImage(image: Image, width: number, height: number): Image {
  * What CLIP sees: the whole picture, squeezed to 224x224 without a crop, bicubic (spec §8.3). The bicubic is the
  * antialiased Catmull-Rom one of PIL, which CLIP was trained with; Wan2.1's own script samples without antialiasing.
  */
-export async function clipPixels(image: Image): Promise<Image> {
-  return pixels(raw(image).resize(224, 224, { fit: 'fill', kernel: 'cubic' }))
+export async function clipPixels(image: Image, side = 224): Promise<Image> {
+  return pixels(raw(image).resize(side, side, { fit: 'fill', kernel: 'cubic' }))
 }
 
 /** A source that has been found readable and is not yet understood. `label` names it in errors. */

@@ -142,16 +142,12 @@ export class Encoder {
   }
 }
 
-function normalisation(config: EncoderConfig, { device }: Parameters) {
+function normalisation(config: EncoderConfig, parameters: Parameters) {
   const { latentChannels: n, latentsMean, latentsStd, scalingFactor } = config
   if (!latentsMean && !latentsStd && scalingFactor === 1) return undefined
   const mean = latentsMean ?? new Array<number>(n).fill(0)
   const std = latentsStd ?? new Array<number>(n).fill(1)
-  const vector = (f: (i: number) => number) =>
-    device.tensor(
-      Float32Array.from({ length: n }, (_, i) => f(i)),
-      [n],
-    )
+  const vector = (f: (i: number) => number) => parameters.constant(std.map((_, i) => f(i)))
   return {
     forward: vector((i) => scalingFactor / std[i]!),
     shift: vector((i) => (-mean[i]! * scalingFactor) / std[i]!),

@@ -1,0 +1,37 @@
+// `npm run test:sanitize`: builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer, with emulated AMX tiles where the
+// machine has none, and runs the op tests under it on every instruction set; then the plain native tests and the bounded fuzzer.
+import { execFileSync, spawnSync } from 'node:child_process'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
+const require = createRequire(import.meta.url)
+const addon = path.join(root, 'build-cmake/sanitized/fsvideo.node')
+const run = (args, env = {}) => {
+  const { status } = spawnSync(process.execPath, args, {
+    stdio: 'inherit',
+    cwd: root,
+    env: { ...process.env, ...env },
+  })
+  if (status !== 0) process.exit(status ?? 1)
+}
+
+const native = require('node-gyp-build')(root)
+const hasAmx = native.isas().includes('amx')
+run(['scripts/cmake-build.cjs', addon], { FSV_SANITIZE: '1', ...(hasAmx ? {} : { FSV_AMX_EMULATION: '1' }) })
+
+// Node itself is not instrumented, so the run-time library must come first; leaks of Node's own are not ours to report.
+const library = execFileSync('g++', ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim()
+const environment = {
+  FSVIDEO_ADDON: addon,
+  LD_PRELOAD: library,
+  ASAN_OPTIONS: 'detect_leaks=0:halt_on_error=1',
+  UBSAN_OPTIONS: 'print_stacktrace=1',
+}
+const canEmulate = hasAmx || native.isas().includes('avx512bf16')
+for (const isa of [...native.isas(), ...(canEmulate && !hasAmx ? ['amx'] : [])]) {
+  console.log(`\n== ops on ${isa}, sanitized`)
+  run(['scripts/test.mjs', '^ops-.*\\.test\\.ts$'], { ...environment, FSVIDEO_CPU_ISA: isa })
+}
+run(['test/native/run.mjs', '--sanitize'])
