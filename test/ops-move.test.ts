@@ -71,7 +71,7 @@ for (const dtype of dtypes) {
           expected.push(...part.values.slice(outer * block, (outer + 1) * block))
         }
       const tensors = parts.map((part) => device.tensor(part.values, part.shape, dtype))
-      const whole = shape.map((d, a) => (a === axis ? sizes.reduce((n, size) => n + size, 0) : d))
+      const whole = shape.map((d, a) => (a === axis ? sizes.reduce<number>((n, size) => n + size, 0) : d))
       await equals(ops.concat(tensors, axis), whole, expected, 'concat')
       await equals(ops.concat(tensors, axis - shape.length), whole, expected, 'from the end')
     })
@@ -137,7 +137,10 @@ for (const dtype of dtypes) {
       const from = steps(shape)
       const out = steps(to)
       const expected = Array.from({ length: values.length }, (_, i) => {
-        const at = order.reduce((sum, axis, a) => sum + (Math.floor(i / out[a]!) % to[a]!) * from[axis]!, 0)
+        const at = order.reduce<number>(
+          (sum, axis, a) => sum + (Math.floor(i / out[a]!) % to[a]!) * from[axis]!,
+          0,
+        )
         return values[at]!
       })
       await equals(ops.permute(device.tensor(values, shape, dtype), order), to, expected, 'permute')
