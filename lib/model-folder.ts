@@ -111,17 +111,21 @@ export function configFile(component: string): string {
  */
 export async function loadTokenizer({ folder, textEncoder }: ModelFolder): Promise<Tokenizer> {
   const tokenizer = await Tokenizer.load(folder)
-  require('text_encoder.vocab_size', textEncoder.vocabSize, textEncoder.vocabSize >=
-    tokenizer.vocabSize, `at least ${tokenizer.vocabSize}, the tokens of tokenizer.json`)
+  ensure(
+    'text_encoder.vocab_size',
+    textEncoder.vocabSize,
+    textEncoder.vocabSize >= tokenizer.vocabSize,
+    `at least ${tokenizer.vocabSize}, the tokens of tokenizer.json`,
+  )
   return tokenizer
 }
 
-function require(field: string, got: unknown, ok: boolean, expected: string): void {
+function ensure(field: string, got: unknown, ok: boolean, expected: string): void {
   if (!ok) throw modelFile(field, got, expected)
 }
 
 function same(field: string, got: unknown, other: string, value: unknown): void {
-  require(field, got, JSON.stringify(got) === JSON.stringify(value), `as ${other}, ${JSON.stringify(value)}`)
+  ensure(field, got, JSON.stringify(got) === JSON.stringify(value), `as ${other}, ${JSON.stringify(value)}`)
 }
 
 function checkAutoencoder({ encoder, decoder, decoderLite, latentUpsampler }: ModelFolder): void {
@@ -132,7 +136,7 @@ function checkAutoencoder({ encoder, decoder, decoderLite, latentUpsampler }: Mo
     same(`${name}.temporal_stages`, config.temporalStages, 'encoder.temporal_stages', encoder.temporalStages)
     same(`${name}.out_channels`, config.outChannels, 'encoder.in_channels', encoder.inChannels)
   }
-  require('encoder.in_channels', encoder.inChannels, encoder.inChannels === 3, '3: red, green and blue')
+  ensure('encoder.in_channels', encoder.inChannels, encoder.inChannels === 3, '3: red, green and blue')
   const channels = latentUpsampler.inChannels
   same('latent_upsampler.in_channels', channels, 'encoder.latent_channels', encoder.latentChannels)
 }
@@ -142,10 +146,14 @@ function checkTransformers(model: ModelFolder): void {
   for (const [name, config] of Object.entries({ transformer, refiner })) {
     same(`${name}.out_channels`, config.outChannels, 'encoder.latent_channels', encoder.latentChannels)
     same(`${name}.text_dim`, config.textDim, 'text_encoder.d_model', textEncoder.dModel)
-    require(`${name}.patch_size`, config.patchSize, config.patchSize[0] ===
-      1, 'with 1 in time: latent frames come in any number')
+    ensure(
+      `${name}.patch_size`,
+      config.patchSize,
+      config.patchSize[0] === 1,
+      'with 1 in time: latent frames come in any number',
+    )
     if (config.imageDim === null) continue
-    require(`${name}.image_dim`, config.imageDim, imageEncoder !== undefined, 'null without an image_encoder')
+    ensure(`${name}.image_dim`, config.imageDim, imageEncoder !== undefined, 'null without an image_encoder')
     const { hiddenSize, imageSize, patchSize } = imageEncoder!
     same(`${name}.image_dim`, config.imageDim, 'image_encoder.hidden_size', hiddenSize)
     const tokens = 1 + (imageSize / patchSize) ** 2
@@ -153,20 +161,23 @@ function checkTransformers(model: ModelFolder): void {
   }
   same('refiner.mask_channels', refiner.maskChannels, 'transformer.mask_channels', transformer.maskChannels)
   same('refiner.text_len', refiner.textLen, 'transformer.text_len', transformer.textLen)
-  require('image_encoder', 'a component', !imageEncoder ||
-    transformer.imageDim !== null ||
-    refiner.imageDim !== null, 'absent: no transformer has an image_dim')
+  ensure(
+    'image_encoder',
+    'a component',
+    !imageEncoder || transformer.imageDim !== null || refiner.imageDim !== null,
+    'absent: no transformer has an image_dim',
+  )
 }
 
 function checkScheduler(model: ModelFolder): void {
   const { scheduler, transformer, refiner, latentUpsampler } = model
   const { time: frames, space } = compression(model.encoder)
-  require('scheduler.frames', scheduler.frames, scheduler.frames % frames === 1 % frames, `${frames}k + 1`)
+  ensure('scheduler.frames', scheduler.frames, scheduler.frames % frames === 1 % frames, `${frames}k + 1`)
   // Both transformers must be able to cut their cells into patches.
   const least = space * Math.max(latentUpsampler.scale * transformer.patchSize[1], refiner.patchSize[1])
   const multiple = scheduler.sizeMultiple
-  require('scheduler.size_multiple', multiple, multiple % least === 0, `a multiple of ${least}`)
-  require('scheduler.fps', scheduler.fps, scheduler.fps <= maxFps, `at most ${maxFps}`)
+  ensure('scheduler.size_multiple', multiple, multiple % least === 0, `a multiple of ${least}`)
+  ensure('scheduler.fps', scheduler.fps, scheduler.fps <= maxFps, `at most ${maxFps}`)
   // The defaults of a request are held to what a request may ask for.
   held('scheduler.base.', () => checkGuidanceScale(scheduler.base.guidanceScale, 'guidance_scale'))
   for (const name of ['base', 'refiner'] as const) {

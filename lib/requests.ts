@@ -340,7 +340,6 @@ function checkOptions(request: unknown): void {
     if (!Object.hasOwn(checks, name)) throw unknownOption(name, value)
     if (value !== undefined) checks[name as keyof GenerateRequest](value, name)
   }
-  if ((request as GenerateRequest).image === undefined) image(undefined, 'image')
 }
 
 function unknownOption(name: string, got: unknown): FSVideoError {
@@ -453,11 +452,15 @@ function negativeInput(
   return undefined
 }
 
-function checkImageEmbeds(embeds: HostTensor | undefined, batch: number, { transformer }: ModelFolder): void {
+function checkImageEmbeds(
+  embeds: HostTensor | undefined,
+  batch: number,
+  { transformer, refiner }: ModelFolder,
+): void {
   if (!embeds) return
-  if (transformer.imageDim === null)
-    throw invalid('imageEmbeds', embeds, 'left out: this model has no image_encoder')
-  checkShape('imageEmbeds', embeds, batch, [transformer.imageLen!, transformer.imageDim])
+  const { imageLen, imageDim } = transformer.imageDim === null ? refiner : transformer
+  if (imageDim === null) throw invalid('imageEmbeds', embeds, 'left out: this model has no image_encoder')
+  checkShape('imageEmbeds', embeds, batch, [imageLen!, imageDim])
 }
 
 /** `expected`, or that for every sample. */

@@ -184,6 +184,8 @@ test('where a model may be made', async () => {
   for (const place of places)
     await refuses(() => initModel(tiny, place), 'ERR_FSVIDEO_OUTPUT', 'outDir', place)
   assert.equal((await readdir(parent)).sort(), ['empty', 'file'])
+  const early = await refuses(() => initModel(tiny, places[0]!), 'ERR_FSVIDEO_OUTPUT')
+  assert.match(early.message, 'is not empty', 'told before the work')
   for (const seed of [-1, 0.5, Number.NaN, 2 ** 53, 2n ** 64n, -1n, '7'])
     await refuses(
       () => initModel(tiny, scratch(), { seed: seed as number }),
@@ -303,6 +305,15 @@ test('sampling defaults are held to what a request may ask for', async () => {
       field,
       path,
     )
+})
+
+test('frames of the default follow the temporal stages', async () => {
+  let folder = tiny
+  for (const name of ['encoder', 'decoder', 'decoder_lite'])
+    folder = await edited(folder, `${name}/config.json`, 'temporal_stages', [0, 1, 2])
+  assert.is((await readConfigFolder(folder)).scheduler.frames, 9)
+  const other = await edited(folder, 'scheduler/scheduler_config.json', 'frames', 13)
+  await refuses(() => readConfigFolder(other), 'ERR_FSVIDEO_MODEL_FILE', 'scheduler.frames')
 })
 
 test('a configuration that is no JSON, or far too large, is refused', async () => {

@@ -239,9 +239,12 @@ test('lists make a batch, and all must be as long', async () => {
 test('a list that changes later does not change the request', async () => {
   const seed = [1, 2]
   const sigmas = [0.9, 0.5]
-  const request = await resolve({ seed, sigmas })
+  const image = [plain.image, plain.image]
+  const request = await resolve({ image, seed, sigmas })
+  image[0] = picture(200, 200)
   seed[0] = 7
   sigmas[0] = 0.7
+  assert.is(request.images[0], plain.image)
   assert.equal(request.seeds, [1n, 2n])
   assert.is(request.base.schedule.sigmas[0], 0.9)
 })
@@ -386,7 +389,9 @@ test('ready numbers must have the shapes of the networks', async () => {
   await resolve({ imageEmbeds: host(17, 32) })
   await resolve({ imageEmbeds: host(1, 17, 32) })
   await refused({ imageEmbeds: host(16, 32) }, 'imageEmbeds.shape')
-  const blind = { transformer: { ...model.transformer, imageDim: null }, imageEncoder: undefined }
+  const dit = { ...model.transformer, imageDim: null }
+  const blind = { transformer: dit, refiner: dit, imageEncoder: undefined }
+  await resolve({ imageEmbeds: host(17, 32) }, { transformer: dit })
   await refused({ imageEmbeds: host(17, 32) }, 'imageEmbeds', blind)
 
   await resolve({ latents: host(3, 1, 2, 16) })

@@ -98,6 +98,7 @@ test('the weight file is found by its name; a variant where it is the only one o
   await refuses(first, 'ERR_FSVIDEO_MODEL_FILE', folder, 'no weights')
   await writeSafetensors(at('diffusion_pytorch_model.bf16.safetensors'), [f32('a', [1], 1)])
   assert.is(await first(), 2)
+  await refuses(() => first({ variant: 'fp32' }), 'ERR_FSVIDEO_MODEL_FILE', folder, 'another variant')
   await writeSafetensors(at('diffusion_pytorch_model.fp32.safetensors'), [f32('a', [1], 2)])
   const error = await refuses(first, 'ERR_FSVIDEO_MODEL_FILE', folder, 'two variants')
   assert.match(error.message, 'diffusion_pytorch_model.bf16.safetensors and diffusion_pytorch_model.fp32')
