@@ -140,10 +140,13 @@ void run_case(const std::string& text, double seconds) {
 int main(int argc, char** argv) try {
   double seconds = 1;
   for (int i = 1; i < argc; i++) {
-    if (std::string(argv[i]) == "--seconds" && i + 1 < argc)
+    const std::string argument = argv[i];
+    if (argument == "--version")
+      std::printf("oneDNN %d.%d.%d\n", dnnl_version()->major, dnnl_version()->minor, dnnl_version()->patch);
+    else if (argument == "--seconds" && i + 1 < argc)
       seconds = std::atof(argv[++i]);
     else
-      run_case(argv[i], seconds);
+      run_case(argument, seconds);
   }
 } catch (const std::exception& error) {
   std::fprintf(stderr, "%s\n", error.what());
