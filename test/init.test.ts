@@ -80,6 +80,8 @@ test('the shipped configurations are models', async () => {
       info.parameters,
     )
   }
+  const full = await modelInfo(join(packageRoot, 'models/fsvideo-14b'))
+  assert.is(full.components.find(({ name }) => name === 'transformer')?.parameters, 16_399_994_547)
   assert.is(small.summary, '9 frames, 8 a second; base 4 steps unipc, guidance 5; refiner 2 steps euler')
   const transformer = small.components.find(({ name }) => name === 'transformer')
   assert.is(transformer?.summary, '2 layers of 48, 3 heads, FFN 96, layer memory post_mix, image tokens')
