@@ -99,7 +99,9 @@ export class TemporalConv {
     const common = { bias, stride, groups, timePadding, padSpace: [kh >> 1, kw >> 1] as const, ...epilogue }
     if (kt === 1) return x && ops.conv3d(x, this.#weight, common)
 
-    const { frames: before, begun } = run.state(this)
+    const { frames: held, begun } = run.state(this)
+    // Left of the first group stands a copy of frame 0, whatever `timePadding` says of the right.
+    const before = mode === 'group_causal' && !begun && x ? x.slice(1, 0, 1) : held
     // The left edge is open until frames have been seen (causal) or given (noncausal).
     const ahead = mode === 'causal' ? 0 : 1
     const context = mode === 'group_causal' ? 1 : kt - 1
