@@ -55,7 +55,7 @@ export interface GenerateRequest {
   frames?: number
   /** Frames a second of the video, above 0, at most 240. Does not change what is generated. */
   fps?: number
-  /** 64 to 8192. With only one of both given the other follows the picture's shape; with none the picture's size is taken, at most 720x1280 pixels. */
+  /** 64 to 8192. With only one of both given the other follows the picture's shape; with none the picture's size is taken, scaled down to the model's `max_pixels`. */
   width?: number
   height?: number
   /** Steps of the base's sampler, 1 to 1000. */
@@ -142,8 +142,6 @@ const maxBatch = 64
 const maxFrames = 1 + 4 * 1024
 const [minSide, maxSide] = [64, 8192]
 const maxSeed = 2n ** 64n - 1n
-/** The paper's own output size: a 12 megapixel photo is not a request for a 12 megapixel video. */
-const maxDefaultPixels = 720 * 1280
 
 /**
  * The request with every choice made.
@@ -182,7 +180,7 @@ export async function resolveRequest(
 
   const { frames, latentFrames } = roundFrames(request.frames ?? scheduler.frames, model, warnings)
   const pictures = await Promise.all(images.map((image) => probeImage(image)))
-  const size = chooseSize(request, pictures[0]!)
+  const size = chooseSize(request, pictures[0]!, scheduler.maxPixels)
   const workSize = roundSize(size, scheduler.sizeMultiple, warnings)
   const { space } = compression(model.encoder)
   const cells = (pixels: number): Size => ({
@@ -503,12 +501,12 @@ function roundFrames(
   return { frames, latentFrames: 1 + groups }
 }
 
-function chooseSize({ width, height }: GenerateRequest, picture: Size): Size {
+function chooseSize({ width, height }: GenerateRequest, picture: Size, maxPixels: number): Size {
   if (width !== undefined && height !== undefined) return { width, height }
   const shape = picture.width / picture.height
   if (width !== undefined) return { width, height: evenSide(width / shape) }
   if (height !== undefined) return { width: evenSide(height * shape), height }
-  const scale = Math.min(1, Math.sqrt(maxDefaultPixels / (picture.width * picture.height)))
+  const scale = Math.min(1, Math.sqrt(maxPixels / (picture.width * picture.height)))
   return { width: evenSide(picture.width * scale), height: evenSide(picture.height * scale) }
 }
 

@@ -151,6 +151,7 @@ const scheduler = object({
   frames: [integer(), 121],
   fps: [number({ above: 0 }), 24],
   sizeMultiple: [integer(), 128],
+  maxPixels: [integer(64 * 64), 720 * 1280],
   base: [base, base({}, 'base')],
   refiner: [refiner, refiner({}, 'refiner')],
   mask: [mask, mask({}, 'mask')],
@@ -346,8 +347,14 @@ export type NetworkName = keyof typeof networkClasses
 export function parseModelIndex(json: unknown, field: string): ReadonlySet<NetworkName> {
   if (json === null || typeof json !== 'object' || Array.isArray(json))
     throw modelFile(field, json, 'an object')
-  const { _class_name: className, ...entries } = json as Record<string, unknown>
+  const { _class_name: className, ...rest } = json as Record<string, unknown>
   if (className !== 'FSVideoPipeline') throw modelFile(`${field}._class_name`, className, '"FSVideoPipeline"')
+  // What diffusers writes besides the networks: versions, and folders that every model has.
+  const entries = Object.fromEntries(
+    Object.entries(rest).filter(
+      ([name]) => !name.startsWith('_') && name !== 'tokenizer' && name !== 'scheduler',
+    ),
+  )
   for (const [name, entry] of Object.entries(entries)) {
     const network = networkClasses[name as NetworkName] as string | undefined
     if (!Object.hasOwn(networkClasses, name))
