@@ -15,7 +15,7 @@
 namespace fsv::cpu {
 namespace {
 
-constexpr int64_t kScratchBytes = 512 << 10;  // of input under a tile: half of L2 on current server cores
+constexpr int64_t kScratchBytes = 256 << 10;  // of input under a tile: half of L2 on current server cores
 constexpr int64_t kHeavyWeight = 256 << 10;  // bytes; beyond, a pass over the weight should serve many pixels
 constexpr int64_t kHeavyPixels = 256;
 constexpr int64_t kMinCols = 64;
@@ -142,7 +142,7 @@ struct Tiling {
 class Tile {
  public:
   static size_t scratch_bytes(const Conv& c, const Tiling& t) {
-    const int64_t pointers = t.slots + t.step * c.l.kt + 3 * c.l.kt * c.l.kh;
+    const int64_t pointers = t.slots + t.step * c.l.kt + c.l.kh + 2 * c.l.kt * c.l.kh;
     return static_cast<size_t>((c.direct ? 0 : t.bytes()) + pointers * 8);
   }
 
@@ -164,9 +164,9 @@ class Tile {
     slots_ = static_cast<char*>(scratch);
     held_ = reinterpret_cast<const char**>(slots_ + (c.direct ? 0 : t_.bytes()));
     taps_ = held_ + t_.slots;
-    rows_of_taps_ = reinterpret_cast<const void**>(taps_ + t_.step * c.l.kt);
-    weights_ = rows_of_taps_ + c.l.kt * c.l.kh;
-    offsets_ = reinterpret_cast<int64_t*>(weights_ + c.l.kt * c.l.kh);
+    from_ = reinterpret_cast<const void**>(taps_ + t_.step * c.l.kt);
+    offsets_ = reinterpret_cast<int64_t*>(from_ + c.l.kh);
+    weight_offsets_ = offsets_ + c.l.kt * c.l.kh;
   }
 
   void run() {
@@ -174,14 +174,12 @@ class Tile {
     for (int64_t t = frame_; t < frame_ + frames_; t += t_.step) {
       const int64_t count = std::min(t_.step, frame_ + frames_ - t);
       find_taps(t, count);
-      if (c_.l.kind == ConvKind::dense) {
-        for (int64_t p = panel_; p < panel_ + panels_; p++)
-          for (int64_t i = 0; i < count; i++)
-            for (int64_t r = 0; r < rows_; r++) dense_row(p, t, i, r);
-      } else {
+      for (int64_t p = panel_; p < panel_ + panels_; p++)
         for (int64_t i = 0; i < count; i++)
-          for (int64_t r = 0; r < rows_; r++) row_by_taps(t, i, r);
-      }
+          for (int64_t r = 0; r < rows_; r++) {
+            if (p == panel_ && t + t_.step + i < frame_ + frames_) call_row(t + t_.step + i, r);
+            row(p, t, i, r);
+          }
     }
   }
 
@@ -204,6 +202,18 @@ class Tile {
         taps_[j] = slots_ + (std::find(held_, held_ + t_.slots, taps_[j]) - held_) * t_.slot_bytes;
   }
 
+  /// Calls the input below row `r` of output frame `t`, a later one, into cache: it will be copied after this
+  /// step.
+  void call_row(int64_t t, int64_t r) const {
+    const char* frame = c_.frame(sample_, t, c_.l.kt - 1);
+    const int64_t y = (row_ + r) * c_.a.stride_h;
+    if (!frame || y >= c_.height || std::find(held_, held_ + t_.slots, frame) != held_ + t_.slots) return;
+    const int64_t pixel = c_.channels * static_cast<int64_t>(size_of(c_.dtype));
+    const char* from = frame + (y * c_.width + col_ * c_.a.stride_w) * pixel;
+    for (const char* end = from + cols_ * c_.a.stride_w * pixel; from < end; from += 64)
+      __builtin_prefetch(from, 0, 2);
+  }
+
   /// The input under the tile, of one frame, into its place in scratch.
   void lay(const char* frame, char* slot) {
     const ConvLayout& l = c_.l;
@@ -214,11 +224,12 @@ class Tile {
     const int64_t left = std::clamp<int64_t>(-x0, 0, in_cols);
     const int64_t pixels = std::clamp<int64_t>(c_.width - x0 - left, 0, in_cols - left);
     row.rows = l.folded ? l.kh : 1;
-    row.from = rows_of_taps_;
+    row.from = from_;
     row.from_dtype = c_.dtype;
     row.to_dtype = c_.operand;
     row.pixel_stride = c_.channels;
     row.left = left;
+    row.pixels = pixels;
     row.right = in_cols - left - pixels;
     int64_t channel = part_ * l.in;
     row.channels = l.in;
@@ -235,15 +246,13 @@ class Tile {
       bool any = false;
       for (int64_t h = 0; h < row.rows; h++) {
         const int64_t y = (l.folded ? (row_ + i) * c_.a.stride_h + h : row_ * c_.a.stride_h + i) - c_.a.pad_h;
-        const bool inside = y >= 0 && y < c_.height && pixels > 0;
-        rows_of_taps_[h] = inside ? frame + ((y * c_.width + x0 + left) * c_.channels + channel) *
-                                                static_cast<int64_t>(size_of(c_.dtype))
-                                  : nullptr;
+        const bool inside = y >= 0 && y < c_.height;
+        from_[h] = inside && pixels > 0 ? frame + ((y * c_.width + x0 + left) * c_.channels + channel) *
+                                                      static_cast<int64_t>(size_of(c_.dtype))
+                                        : nullptr;
         any = any || inside;
       }
-      row.pixels = any ? pixels : 0;
-      row.left = any ? left : in_cols;
-      row.right = any ? in_cols - left - pixels : 0;
+      if (!any) continue;  // nobody reads it
       row.to = planes.to = slot;
       if (l.kind == ConvKind::narrow)
         c_.kernels.lay_planes(planes);
@@ -252,77 +261,77 @@ class Tile {
     }
   }
 
-  /// Row `r` of output frame t + i, channels of panel `p`.
-  void dense_row(int64_t p, int64_t t, int64_t i, int64_t r) {
+  /// Row `r` of output frame t + i; `p` is the panel of the weight if there are panels.
+  void row(int64_t p, int64_t t, int64_t i, int64_t r) {
     const ConvLayout& l = c_.l;
-    const int64_t element = c_.operand_bytes(), per_frame = l.folded ? 1 : l.kh;
-    const int64_t in_pixel = c_.direct ? c_.channels : l.pixel;  // from one pixel to the next, elements
-    const int64_t in_row = c_.direct ? c_.width * c_.channels * element : t_.row_bytes;
-    const int64_t first_row = l.folded ? r : ((c_.direct ? row_ : 0) + r) * c_.a.stride_h;
-    const int64_t first = c_.direct ? (col_ * c_.a.stride_w * c_.channels + part_ * l.in) * element : 0;
-    // Frames of zeros can only be the first and the last ones: their segments are left out.
-    const char* const* taps = taps_ + i * l.kt;
-    const int64_t begin = std::find_if(taps, taps + l.kt, [](const char* f) { return f != nullptr; }) - taps;
-    int64_t segments = 0;
-    for (int64_t k = begin; k < l.kt && taps[k]; k++)
-      for (int64_t h = 0; h < per_frame; h++)
-        offsets_[segments++] = taps[k] - slots_ + first + (first_row + h) * in_row;
-
-    GemmTask task;
-    task.a = slots_;
-    task.row_stride = c_.a.stride_w * in_pixel * element;
-    task.rows = cols_;
-    task.k = l.k;
-    task.segments = segments;
-    task.segment_offsets = offsets_;
-    const int64_t segment = segment_bytes(c_.dtype, l.k);
-    task.panels = c_.weight + ((part_ * c_.panels() + p) * l.segments + begin * per_frame) * segment;
-    task.cols = std::min(kPanelCols, l.out - p * kPanelCols);
-    task.epilogue = epilogue(t + i, r, part_ * l.out + p * kPanelCols);
-    (c_.dtype == DType::f32 ? c_.gemm.multiply_f32 : c_.gemm.multiply_bf16)(task);
-  }
-
-  /// The same for the two other kinds, which take a row of input for every tap.
-  void row_by_taps(int64_t t, int64_t i, int64_t r) {
-    const ConvLayout& l = c_.l;
-    const int64_t width = ceil_div(c_.channels, 16) * 16;  // of a depth-wise weight
-    const int64_t first = part_ * kDepthwiseChannels;      // 0 if narrow, which has one part
-    const int64_t weight_row = l.kw * (l.kind == ConvKind::depthwise ? width : l.units * l.out) * 4;
-    int64_t count = 0;
-    for (int64_t k = 0; k < l.kt; k++) {
-      const char* slot = taps_[i * l.kt + k];
-      for (int64_t h = 0; slot && h < l.kh; h++, count++) {
-        rows_of_taps_[count] = slot + (r * c_.a.stride_h + h) * t_.row_bytes;
-        weights_[count] = c_.weight + (k * l.kh + h) * weight_row + first * 4;
+    switch (l.kind) {
+      case ConvKind::dense: {
+        const int64_t element = c_.operand_bytes();
+        GemmTask task;
+        task.row_stride = c_.a.stride_w * (c_.direct ? c_.channels : l.pixel) * element;
+        task.rows = cols_;
+        task.k = l.k;
+        task.a = slots_ + (c_.direct ? (col_ * c_.a.stride_w * c_.channels + part_ * l.in) * element : 0);
+        const int64_t segment = segment_bytes(c_.dtype, l.k);
+        task.segments = find_segments(i, r, segment);
+        task.segment_offsets = offsets_;
+        task.panels = c_.weight + (part_ * c_.panels() + p) * l.segments * segment;
+        task.panel_offsets = weight_offsets_;
+        task.cols = std::min(kPanelCols, l.out - p * kPanelCols);
+        task.epilogue = epilogue(t + i, r, part_ * l.out + p * kPanelCols);
+        return (c_.dtype == DType::f32 ? c_.gemm.multiply_f32 : c_.gemm.multiply_bf16)(task);
+      }
+      case ConvKind::depthwise: {
+        const int64_t first = part_ * kDepthwiseChannels;
+        DepthwiseTask task;
+        task.weight_stride = ceil_div(c_.channels, 16) * 16;
+        task.window = {slots_, offsets_, c_.weight + first * 4, weight_offsets_};
+        task.window.segments = find_segments(i, r, l.kw * task.weight_stride * 4);
+        task.window.kw = l.kw;
+        task.window.stride = c_.a.stride_w;
+        task.channels = t_.channels;
+        task.pixels = cols_;
+        task.cols = std::min(t_.channels, c_.channels - first);
+        task.epilogue = epilogue(t + i, r, first);
+        return c_.kernels.depthwise(task);
+      }
+      case ConvKind::narrow: {
+        NarrowTask task;
+        task.window = {slots_, offsets_, c_.weight, weight_offsets_};
+        task.window.segments = find_segments(i, r, l.kw * l.units * l.out * 4);
+        task.window.kw = l.kw;
+        task.window.stride = c_.a.stride_w;
+        task.units = l.units;
+        task.pitch = t_.pitch;
+        task.outputs = l.out;
+        task.pixels = cols_;
+        task.epilogue = epilogue(t + i, r, 0);
+        return (c_.dtype == DType::f32 ? c_.kernels.narrow_f32 : c_.kernels.narrow_bf16)(task);
       }
     }
-    if (l.kind == ConvKind::depthwise) {
-      DepthwiseTask task;
-      task.taps = rows_of_taps_;
-      task.weights = weights_;
-      task.count = count;
-      task.kw = l.kw;
-      task.stride = c_.a.stride_w;
-      task.channels = t_.channels;
-      task.weight_stride = width;
-      task.pixels = cols_;
-      task.cols = std::min(t_.channels, c_.channels - first);
-      task.epilogue = epilogue(t + i, r, first);
-      c_.kernels.depthwise(task);
-    } else {
-      NarrowTask task;
-      task.taps = rows_of_taps_;
-      task.weights = weights_;
-      task.count = count;
-      task.kw = l.kw;
-      task.stride = c_.a.stride_w;
-      task.units = l.units;
-      task.pitch = t_.pitch;
-      task.outputs = l.out;
-      task.pixels = cols_;
-      task.epilogue = epilogue(t + i, r, 0);
-      (c_.dtype == DType::f32 ? c_.kernels.narrow_f32 : c_.kernels.narrow_bf16)(task);
+  }
+
+  /// The rows of input under row `r` of the step's output frame `i` (offsets_, from slots_) and the weights
+  /// they meet (weight_offsets_, `weight_bytes` a row). Rows of zeros, outside of the picture or of time, are
+  /// left out.
+  int64_t find_segments(int64_t i, int64_t r, int64_t weight_bytes) const {
+    const ConvLayout& l = c_.l;
+    const int64_t in_row = c_.direct ? c_.width * c_.channels * c_.operand_bytes() : t_.row_bytes;
+    const int64_t y = (row_ + r) * c_.a.stride_h - c_.a.pad_h;  // of the first row in the picture
+    const int64_t first = l.folded ? r : c_.direct ? y : r * c_.a.stride_h;
+    const int64_t rows = l.folded ? 1 : l.kh;
+    const int64_t begin = l.folded ? 0 : std::clamp<int64_t>(-y, 0, rows);
+    const int64_t end = l.folded ? 1 : std::clamp<int64_t>(c_.height - y, begin, rows);
+    int64_t n = 0;
+    for (int64_t k = 0; k < l.kt; k++) {
+      const char* frame = taps_[i * l.kt + k];
+      if (!frame) continue;
+      for (int64_t h = begin; h < end; h++, n++) {
+        offsets_[n] = frame - slots_ + (first + h) * in_row;
+        weight_offsets_[n] = (k * rows + h) * weight_bytes;
+      }
     }
+    return n;
   }
 
   /// From output channel `channel` on, of row `r` of the tile in output frame `t`.
@@ -345,12 +354,11 @@ class Tile {
   const Conv& c_;
   const Tiling& t_;
   int64_t sample_, part_, panel_, panels_, frame_, frames_, row_, rows_, col_, cols_;
-  char* slots_;                ///< t_.slots frames of input
-  const char** held_;          ///< the frame in each of them, null when free
-  const char** taps_;          ///< [step][kt]
-  const void** rows_of_taps_;  ///< [kt * kh], or the rows of a folded pixel
-  const void** weights_;       ///< [kt * kh]
-  int64_t* offsets_;
+  char* slots_;                         ///< t_.slots frames of input
+  const char** held_;                   ///< the frame in each of them, null when free
+  const char** taps_;                   ///< [step][kt]
+  const void** from_;                   ///< [kh], for RowTask
+  int64_t *offsets_, *weight_offsets_;  ///< [kt * kh]
 };
 
 }  // namespace

@@ -18,10 +18,25 @@ void zero(T* to, int64_t n) {
   std::memset(to, 0, static_cast<size_t>(n) * sizeof(T));
 }
 
+/// memcpy of a few KB, without the start-up of the machine's string instruction.
+void copy(const void* from, int64_t bytes, void* to) {
+  constexpr int64_t kLine = 64;
+  const char* source = static_cast<const char*>(from);
+  char* target = static_cast<char*>(to);
+  for (; bytes >= kLine; bytes -= kLine, source += kLine, target += kLine) {
+    struct {
+      char bytes[kLine];
+    } line;
+    std::memcpy(&line, source, kLine);
+    std::memcpy(target, &line, kLine);
+  }
+  std::memcpy(target, source, static_cast<size_t>(bytes));
+}
+
 template <class To, class From>
 void convert(const From* from, int64_t n, To* to) {
   if constexpr (sizeof(To) == sizeof(From))
-    std::memcpy(to, from, static_cast<size_t>(n) * sizeof(To));
+    copy(from, n * static_cast<int64_t>(sizeof(To)), to);
   else
     each_vector(n, [&](int64_t i, int64_t lanes) { store_some(to + i, load_some(from + i, lanes), lanes); });
 }
@@ -37,8 +52,9 @@ void convert_few(const From* from, int64_t n, To* to) {
   }
 }
 
-/// Pixels of at most four channels, H rows of a window side by side. Always four elements are copied at once: the surplus
-/// falls where the next copy goes. The last few pixels, where it would not, are left; returns how many are done.
+/// Pixels of at most four channels, H rows of a window side by side. Always four elements are copied at once:
+/// the surplus falls where the next copy goes. The last few pixels, where it would not, are left; returns how
+/// many are done.
 template <int H, class T>
 int64_t fold_fours(const RowTask& task, T* to) {
   struct Four {
@@ -102,8 +118,8 @@ void lay_row(const RowTask& task) {
     lay_row_as<float, uint16_t>(task);
 }
 
-/// What becomes one number of a plane: a channel of f32, two of bf16, or a bf16 channel as f32. `last` reads the unit of
-/// which only the first channel is there.
+/// What becomes one number of a plane: a channel of f32, two of bf16, or a bf16 channel as f32. `last` reads
+/// the unit of which only the first channel is there.
 struct Floats32 {
   using Element = float;
   static constexpr int kChannels = 1;

@@ -35,12 +35,22 @@ struct PlaneTask {
   void* to = nullptr;
 };
 
+/// The rows of input that an output row is the sum over: row s begins offsets[s] bytes behind `input`, its
+/// weights weight_offsets[s] behind `weight`.
+struct Window {
+  const char* input = nullptr;
+  const int64_t* offsets = nullptr;
+  const char* weight = nullptr;
+  const int64_t* weight_offsets = nullptr;
+  int64_t segments = 0;
+  int64_t kw = 1, stride = 1;  ///< across
+};
+
 /// One output row of a convolution whose groups have one channel in and one out.
-/// sum[p][c] = sum over taps t and i < kw of taps[t][(p * stride + i) * channels + c] * weights[t][i][c].
+/// sum[p][c] = sum over segments and i < kw of row[(p * stride + i) * channels + c] * weight[i *
+/// weight_stride + c], all f32.
 struct DepthwiseTask {
-  const void* const* taps = nullptr;     ///< rows of pixels of `channels` floats
-  const void* const* weights = nullptr;  ///< a tap: [kw] rows of floats, weight_stride apart
-  int64_t count = 0, kw = 1, stride = 1;
+  Window window;
   int64_t channels = 0;  ///< a multiple of 16, at most kDepthwiseChannels
   int64_t weight_stride = 0;
   int64_t pixels = 0;
@@ -51,9 +61,7 @@ inline constexpr int64_t kDepthwiseChannels = 64;
 
 /// One output row of a convolution with at most kNarrowOutputs output channels: the vectors run over pixels.
 struct NarrowTask {
-  const void* const* taps = nullptr;     ///< rows as PlaneTask leaves them
-  const void* const* weights = nullptr;  ///< a tap: [kw][units][outputs], four bytes each
-  int64_t count = 0, kw = 1, stride = 1;
+  Window window;      ///< rows as PlaneTask leaves them; weights [kw][units][outputs], four bytes each
   int64_t units = 0;  ///< of four bytes in `weights`
   int64_t pitch = 0;  ///< as in PlaneTask; reads up to 16 * 8 units beyond the last pixel
   int64_t outputs = 0, pixels = 0;

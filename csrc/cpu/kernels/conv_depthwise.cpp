@@ -12,11 +12,12 @@ constexpr int kStrip = FSV_ISA_LEVEL >= FSV_LEVEL_AVX512 ? 16 : 8;
 template <int P>
 void strip(const DepthwiseTask& task, int64_t first, int64_t c, float* to, int64_t to_stride) {
   Floats sums[P] = {};
-  const int64_t step = task.stride * task.channels;
-  for (int64_t t = 0; t < task.count; t++) {
-    const float* from = static_cast<const float*>(task.taps[t]) + first * step + c;
-    const float* weight = static_cast<const float*>(task.weights[t]) + c;
-    for (int64_t i = 0; i < task.kw; i++, from += task.channels, weight += task.weight_stride) {
+  const Window& window = task.window;
+  const int64_t step = window.stride * task.channels;
+  for (int64_t s = 0; s < window.segments; s++) {
+    const float* from = reinterpret_cast<const float*>(window.input + window.offsets[s]) + first * step + c;
+    const float* weight = reinterpret_cast<const float*>(window.weight + window.weight_offsets[s]) + c;
+    for (int64_t i = 0; i < window.kw; i++, from += task.channels, weight += task.weight_stride) {
       const Floats w = load(weight);
 #pragma GCC unroll 16
       for (int p = 0; p < P; p++) sums[p] = fma(load(from + p * step), w, sums[p]);

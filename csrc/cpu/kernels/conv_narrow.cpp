@@ -59,12 +59,13 @@ static_assert(kStrip + 2 * kLanes <= kNarrowSlack);
 template <class Unit, int O, int V>
 void strip(const NarrowTask& task, int64_t first, float* to) {
   Floats sums[O][V] = {};
-  for (int64_t t = 0; t < task.count; t++) {
-    const uint32_t* weights = static_cast<const uint32_t*>(task.weights[t]);
-    for (int64_t i = 0; i < task.kw; i++) {
-      const uint32_t* from =
-          static_cast<const uint32_t*>(task.taps[t]) + i % task.stride * task.pitch + i / task.stride + first;
-      const int64_t plane = task.stride * task.pitch;
+  const Window& window = task.window;
+  const int64_t plane = window.stride * task.pitch;
+  for (int64_t s = 0; s < window.segments; s++) {
+    const uint32_t* weights = reinterpret_cast<const uint32_t*>(window.weight + window.weight_offsets[s]);
+    const uint32_t* row = reinterpret_cast<const uint32_t*>(window.input + window.offsets[s]) + first;
+    for (int64_t i = 0; i < window.kw; i++) {
+      const uint32_t* from = row + i % window.stride * task.pitch + i / window.stride;
       for (int64_t u = 0; u < task.units; u++, weights += O, from += Unit::kPlanes * plane) {
         typename Unit::Weight w[O];
         for (int o = 0; o < O; o++) w[o] = Unit::weight(weights[o]);

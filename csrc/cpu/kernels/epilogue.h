@@ -1,5 +1,5 @@
-// What happens to finished sums on their way to memory (Epilogue in gemm.h): the last step of every product and
-// convolution. The sums are still in L1; what counts is that nothing is decided again for every vector.
+// What happens to finished sums on their way to memory (Epilogue in gemm.h): the last step of every product
+// and convolution. The sums are still in L1; what counts is that nothing is decided again for every vector.
 #pragma once
 
 #include "cpu/kernels/gemm.h"
@@ -12,10 +12,17 @@ static inline Floats load_any(DType dtype, const void* base, int64_t index, int6
                              : load_some(static_cast<const uint16_t*>(base) + index, n);
 }
 
-/// Rows row .. row + rows and columns col .. col + cols of the task; sums of a row are together, rows `stride` apart and
-/// padded to whole vectors.
-static inline void finish(const Epilogue& e, int64_t row, int64_t rows, int64_t col, int64_t cols, const float* sums,
-                          int64_t stride) {
+/// Before the sums are computed: the memory they will go to is called into cache meanwhile.
+static inline void fetch_result(const Epilogue& e, int64_t row, int64_t rows, int64_t col) {
+  const int64_t element = e.out_dtype == DType::f32 ? 4 : 2;
+  for (int64_t r = row; r < row + rows; r++)
+    if (0) __builtin_prefetch(static_cast<char*>(e.out) + (r * e.out_stride + col) * element, 1);
+}
+
+/// Rows row .. row + rows and columns col .. col + cols of the task; sums of a row are together, rows
+/// `stride` apart and padded to whole vectors.
+static inline void finish(const Epilogue& e, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                          const float* sums, int64_t stride) {
   with_activation(e.activation, [&](auto act) {
     with_stored(e.out_dtype, [&](auto element) {
       using Out = decltype(element);

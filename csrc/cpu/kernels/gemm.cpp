@@ -13,31 +13,30 @@ using BlockKernel = void (*)(const RowSource&, int64_t, const char*, int64_t, fl
 
 /// A panel of W stays in L2 while all rows pass it, so the caller keeps a task's rows few enough to stay
 /// there too.
-void multiply(const GemmTask& task, DType dtype, BlockKernel block, int64_t block_rows) {
+void multiply(const GemmTask& task, DType dtype, BlockKernel block, int64_t (*most_rows)(int64_t cols)) {
   alignas(64) float sums[32 * kPanelCols];
   const char* a = static_cast<const char*>(task.a);
   const char* panel = static_cast<const char*>(task.panels);
   const int64_t panel_bytes = task.segments * segment_bytes(dtype, task.k);
-  const int64_t blocks = (task.rows + block_rows - 1) / block_rows;
   for (int64_t col = 0; col < task.cols; col += kPanelCols, panel += panel_bytes) {
     const int64_t cols = task.cols - col < kPanelCols ? task.cols - col : kPanelCols;
+    const int64_t blocks = (task.rows + most_rows(cols) - 1) / most_rows(cols);
     for (int64_t i = 0; i < blocks; i++) {  // of even height: 16 rows are 8 + 8, not 14 + 2
       const int64_t row = task.rows * i / blocks, rows = task.rows * (i + 1) / blocks - row;
-      const RowSource source{a + row * task.row_stride, task.row_stride, task.k, task.segments,
-                             task.segment_offsets};
+      const RowSource source{a + row * task.row_stride, task.row_stride,   task.k, task.segments,
+                             task.segment_offsets,      task.panel_offsets};
+      fetch_result(task.epilogue, row, rows, col);
       block(source, rows, panel, cols, sums, kPanelCols);
       finish(task.epilogue, row, rows, col, cols, sums, kPanelCols);
     }
   }
 }
 
-void multiply_f32(const GemmTask& task) {
-  multiply(task, DType::f32, multiply_rows<MultiplyF32>, kBlockRows);
-}
+void multiply_f32(const GemmTask& task) { multiply(task, DType::f32, multiply_rows<MultiplyF32>, most_rows); }
 
 void multiply_bf16(const GemmTask& task) {
   begin_bf16();
-  multiply(task, DType::bf16, multiply_rows_bf16, kBlockRowsBf16);
+  multiply(task, DType::bf16, multiply_rows_bf16, most_rows_bf16);
   end_bf16();
 }
 

@@ -62,6 +62,9 @@ struct GemmTask {
   int64_t k = 0;
   int64_t segments = 1;
   const int64_t* segment_offsets = nullptr;  ///< null: one segment at 0
+  /// Where a segment's part of the one panel (cols <= 32) stands, bytes from `panels`; null: one behind the
+  /// other.
+  const int64_t* panel_offsets = nullptr;
   const void* panels = nullptr;  ///< 64-byte aligned, panel_count(cols) of segments * segment_bytes(dtype, k)
   int64_t cols = 0;
   Epilogue epilogue;

@@ -16,8 +16,9 @@
 
 namespace fsv::cpu::FSV_ISA {
 
-/// Rows of A: row r of segment s is k elements from base + r * stride + offsets[s] (bytes; no offsets: 0). The segment's
-/// part of a panel stands panel_offsets[s] bytes behind its begin; no offsets: one part behind the other.
+/// Rows of A: row r of segment s is k elements from base + r * stride + offsets[s] (bytes; no offsets: 0).
+/// The segment's part of a panel stands panel_offsets[s] bytes behind its begin; no offsets: one part behind
+/// the other.
 struct RowSource {
   const char* base;
   int64_t stride;
@@ -35,8 +36,9 @@ inline constexpr int kBlockRows = 6;
 inline constexpr int kBlockRows = 4;
 #endif
 
-/// Where the rows of a block begin. Every fourth row has a pointer; the three after it are one, two and three strides away,
-/// which are x86 addresses with two index registers: nine registers for 28 rows, whose own pointers would spill.
+/// Where the rows of a block begin. Every fourth row has a pointer; the three after it are one, two and three
+/// strides away, which are x86 addresses with two index registers: nine registers for 28 rows, whose own
+/// pointers would spill.
 template <int R>
 struct RowPointers {
   static constexpr int kGroups = (R + 3) / 4;
@@ -217,11 +219,12 @@ static inline int64_t most_rows(int64_t cols) { return cols <= kLanes ? 2 * kBlo
 template <class Multiply>
 static inline void multiply_rows(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
                                  float* c, int64_t c_stride) {
-  static constexpr auto kOne = register_kernels<Multiply, 1>(std::make_integer_sequence<int, 2 * kBlockRows>{});
+  static constexpr auto kOne =
+      register_kernels<Multiply, 1>(std::make_integer_sequence<int, 2 * kBlockRows>{});
   static constexpr auto kTwo = register_kernels<Multiply, 2>(std::make_integer_sequence<int, kBlockRows>{});
+  const size_t i = static_cast<size_t>(count - 1);
   for (int64_t col = 0; col < cols; col += 2 * kLanes)
-    (cols - col > kLanes ? kTwo : kOne)[static_cast<size_t>(count - 1)](rows, panel + col * 4, c + col,
-                                                                        c_stride);
+    (cols - col > kLanes ? kTwo[i] : kOne[i])(rows, panel + col * 4, c + col, c_stride);
 }
 
 #if FSV_ISA_LEVEL >= FSV_LEVEL_AMX

@@ -58,8 +58,14 @@ static inline void store_some(float* to, Floats v, int64_t n) {
 
 static inline Floats widen(Halves bits) { return (Floats)(__builtin_convertvector(bits, Words) << 16); }
 
-/// Round to nearest even; NaN stays NaN. The same bits as core/dtype.h's to_bf16, denormals included.
+/// Round to nearest even; NaN stays NaN. The same bits as core/dtype.h's to_bf16, denormals included, which
+/// the machine's own instruction would make zero.
 static inline Halves narrow(Floats v) {
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16
+  constexpr int kDenormal = 0x20;
+  if (_mm512_fpclass_ps_mask((__m512)v, kDenormal) == 0) [[likely]]
+    return (Halves)_mm512_cvtneps_pbh((__m512)v);
+#endif
   const Words bits = (Words)v;
   const Words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const Words nan = (bits >> 16) | 0x40u;
