@@ -26,6 +26,18 @@ void Dispatcher::settled(Napi::Env env) {
   if (--pending_ == 0) function_.Unref(env);
 }
 
+Instance::Instance(Napi::Env env) : dispatcher(env) {
+  // Executor threads must be gone before the environment is: on Node 20 a thread-safe function called while
+  // its environment is torn down aborts the process. Hooks run the last one first, so this one runs before
+  // the dispatcher's own.
+  napi_add_env_cleanup_hook(
+      env,
+      [](void* data) {
+        for (auto& [key, open] : static_cast<Instance*>(data)->devices) open.device->shutdown(false);
+      },
+      this);
+}
+
 Instance& instance_of(Napi::Env env) { return *env.GetInstanceData<Instance>(); }
 
 Napi::Error to_js(Napi::Env env, const Error& error) {
@@ -61,16 +73,19 @@ Tensor& tensor_of(const Napi::Value& value, const char* field) {
   return *value.As<TensorHandle>().Data();
 }
 
-void report_memory(Napi::Env env, Device& device) {
+void report_memory(Napi::Env env, const Device& device) {
   // In steps: each report may make V8 collect. Only host memory counts; 28 GB on a card must not frighten the
   // collector.
   constexpr int64_t kStep = int64_t{64} << 20;
   if (device.backend().dry()) return;
   Instance& instance = instance_of(env);
+  const auto open = instance.devices.find(&device);
+  if (open == instance.devices.end()) return;
+  int64_t& reported = open->second.reported;
   const auto now = static_cast<int64_t>(device.memory().in_use);
-  if (std::llabs(now - instance.reported) < kStep) return;
-  Napi::MemoryManagement::AdjustExternalMemory(env, now - instance.reported);
-  instance.reported = now;
+  if (std::llabs(now - reported) < kStep) return;
+  Napi::MemoryManagement::AdjustExternalMemory(env, now - reported);
+  reported = now;
 }
 
 Napi::Value wrap(Napi::Env env, Tensor tensor) {
@@ -85,15 +100,19 @@ Napi::Value promise_of(const Napi::CallbackInfo& info, const std::shared_ptr<Dev
   Instance* instance = &instance_of(env);
   auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
   const Napi::Promise promise = deferred->Promise();
-  start([instance, deferred, device, finish = std::move(finish)](std::exception_ptr error) {
-    instance->dispatcher.post([instance, deferred, finish, error](Napi::Env env) {
-      const Napi::HandleScope scope(env);
-      instance->dispatcher.settled(env);
-      if (error)
-        deferred->Reject(to_js(env, error));
-      else
-        deferred->Resolve(finish(env));
-    });
+  // Called once, on the executor thread, which must keep nothing: `finish` may hold references of
+  // JavaScript's.
+  start([instance, deferred = std::move(deferred), device,
+         finish = std::move(finish)](std::exception_ptr error) mutable {
+    instance->dispatcher.post(
+        [instance, deferred = std::move(deferred), finish = std::move(finish), error](Napi::Env env) {
+          const Napi::HandleScope scope(env);
+          instance->dispatcher.settled(env);
+          if (error)
+            deferred->Reject(to_js(env, error));
+          else
+            deferred->Resolve(finish(env));
+        });
   });
   instance->dispatcher.expect(env);
   return promise;

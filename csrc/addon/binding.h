@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <cmath>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -30,10 +31,14 @@ class Dispatcher {
 
 /// What one environment (the main thread or a worker) owns.
 struct Instance {
-  explicit Instance(Napi::Env env) : dispatcher(env) {}
+  explicit Instance(Napi::Env env);
   Dispatcher dispatcher;
   Napi::FunctionReference error_class;  // FSVideoError of lib/errors.ts
-  int64_t reported = 0;                 // bytes of CPU tensors that V8's collector has been told of
+  struct Open {
+    std::shared_ptr<Device> device;
+    int64_t reported = 0;  // bytes of its tensors that V8's collector has been told of
+  };
+  std::map<const Device*, Open> devices;
 };
 
 Instance& instance_of(Napi::Env env);
@@ -42,13 +47,15 @@ Instance& instance_of(Napi::Env env);
 Napi::Error to_js(Napi::Env env, const Error& error);
 Napi::Value to_js(Napi::Env env, const std::exception_ptr& error);
 
-/// Runs a binding's body and turns fsv::Error into a JavaScript exception.
+/// Runs a binding's body and turns C++ exceptions into JavaScript ones.
 template <class Body>
 Napi::Value guarded(const Napi::CallbackInfo& info, Body body) {
   try {
     return body();
-  } catch (const Error& error) {
-    throw to_js(info.Env(), error);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception&) {
+    throw Napi::Error(info.Env(), to_js(info.Env(), std::current_exception()));
   }
 }
 
@@ -59,7 +66,7 @@ std::shared_ptr<Device>& device_of(const Napi::Value& value);
 Tensor& tensor_of(const Napi::Value& value, const char* field);
 /// A handle that V8 may collect; also tells V8 how much memory hangs on such handles.
 Napi::Value wrap(Napi::Env env, Tensor tensor);
-void report_memory(Napi::Env env, Device& device);
+void report_memory(Napi::Env env, const Device& device);
 
 /// A promise settled by a fence: `finish` makes the value on the JavaScript thread.
 Napi::Value promise_of(const Napi::CallbackInfo& info, const std::shared_ptr<Device>& device,

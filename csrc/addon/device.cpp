@@ -27,24 +27,21 @@ Napi::Value open(const Info& info) {
     else
       throw Error(code::kNoDevice,
                   text("there is no device \"", name, "\" here: this build knows cpu and meta"));
-    auto* device = new std::shared_ptr<Device>(std::make_shared<Device>(name, std::move(backend)));
-    // The executor thread must be gone before the environment is: on Node 20 a thread-safe function called
-    // while its environment is torn down aborts the process. So a cleanup hook joins it, whatever the
-    // collector does with the handle.
-    auto* owned = new std::shared_ptr<Device>(*device);
-    napi_add_env_cleanup_hook(
-        env,
-        [](void* data) {
-          const std::unique_ptr<std::shared_ptr<Device>> device(static_cast<std::shared_ptr<Device>*>(data));
-          (*device)->shutdown();
-        },
-        owned);
-    return DeviceHandle::New(env, device, [](Napi::Env, std::shared_ptr<Device>* d) { delete d; });
+    const auto device = std::make_shared<Device>(name, std::move(backend));
+    instance_of(env).devices[device.get()] = {device};  // until it is closed, whatever the collector does
+    return DeviceHandle::New(env, new std::shared_ptr<Device>(device),
+                             [](Napi::Env, std::shared_ptr<Device>* d) { delete d; });
   });
 }
 
 Napi::Value close(const Info& info) {
-  device_of(info[0])->shutdown();
+  const auto device = device_of(info[0]);
+  device->shutdown(true);
+  Instance& instance = instance_of(info.Env());
+  if (const auto open = instance.devices.find(device.get()); open != instance.devices.end()) {
+    Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -open->second.reported);
+    instance.devices.erase(open);
+  }
   return info.Env().Undefined();
 }
 
@@ -143,10 +140,7 @@ Napi::Value begin_capture(const Info& info) {
 
 Napi::Value end_capture(const Info& info) {
   return GraphHandle::New(info.Env(), new std::shared_ptr<Graph>(device_of(info[0])->end_capture()),
-                          [](Napi::Env, std::shared_ptr<Graph>* g) {
-                            if (*g) (*g)->device->retire(*g);
-                            delete g;
-                          });
+                          [](Napi::Env, std::shared_ptr<Graph>* g) { delete g; });
 }
 
 Napi::Value replay(const Info& info) {
@@ -159,9 +153,7 @@ Napi::Value replay(const Info& info) {
 }
 
 Napi::Value dispose_graph(const Info& info) {
-  auto& graph = *info[0].As<GraphHandle>().Data();
-  if (graph) graph->device->retire(graph);
-  graph.reset();
+  info[0].As<GraphHandle>().Data()->reset();
   return info.Env().Undefined();
 }
 

@@ -25,7 +25,7 @@ Pool::Block* Pool::grow(size_t bytes, bool small) {
   if (!data) return nullptr;
   usage_.reserved += size;
   if (whole_segments_) usage_.add(size);
-  Block* block = new Block{static_cast<char*>(data), size, true, small, nullptr, nullptr};
+  Block* block = new Block{static_cast<char*>(data), size, ++segments_, true, small, nullptr, nullptr};
   free_list(small).insert(block);
   return block;
 }
@@ -34,7 +34,7 @@ Pool::Block* Pool::take(size_t bytes) {
   const size_t size = round_up(bytes ? bytes : 1, kAlignment);
   const bool small = size < kSmallLimit;
   Free& list = free_list(small);
-  Block probe{nullptr, size, true, small, nullptr, nullptr};
+  Block probe{nullptr, size, 0, true, small, nullptr, nullptr};
   auto found = list.lower_bound(&probe);
   Block* block = found == list.end() ? nullptr : *found;
   if (!block) block = grow(size, small);
@@ -42,12 +42,14 @@ Pool::Block* Pool::take(size_t bytes) {
     trim();
     block = grow(size, small);
   }
-  if (!block)
-    throw out_of_memory(static_cast<int64_t>(size),
-                        usage_.limit ? static_cast<int64_t>(usage_.limit - usage_.reserved) : -1);
+  if (!block) {
+    const size_t left = usage_.limit > usage_.reserved ? usage_.limit - usage_.reserved : 0;
+    throw out_of_memory(static_cast<int64_t>(size), usage_.limit ? static_cast<int64_t>(left) : -1);
+  }
   list.erase(block);
   if (block->size - size >= (small ? kSmallRest : kLargeRest)) {
-    Block* rest = new Block{block->data + size, block->size - size, true, small, block, block->after};
+    Block* rest =
+        new Block{block->data + size, block->size - size, block->segment, true, small, block, block->after};
     if (rest->after) rest->after->before = rest;
     block->after = rest;
     block->size = size;

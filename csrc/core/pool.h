@@ -19,6 +19,7 @@ class Pool {
   struct Block {
     char* data;
     size_t size;
+    uint64_t segment;  // in the order of growth
     bool free;
     bool small;
     Block* before;  // neighbours in the same segment
@@ -52,9 +53,12 @@ class Pool {
   void trim();
 
  private:
+  /// Of two equal ones the older segment's first: the order of the system's addresses would make a run differ
+  /// from its plan.
   struct BySize {
     bool operator()(const Block* a, const Block* b) const {
-      return a->size != b->size ? a->size < b->size : a->data < b->data;
+      if (a->size != b->size) return a->size < b->size;
+      return a->segment != b->segment ? a->segment < b->segment : a->data < b->data;
     }
   };
   using Free = std::set<Block*, BySize>;
@@ -65,6 +69,7 @@ class Pool {
   Source source_;
   Usage& usage_;
   bool whole_segments_;
+  uint64_t segments_ = 0;
   Free small_, large_;
 };
 

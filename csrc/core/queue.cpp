@@ -8,34 +8,34 @@ Queue::Queue() : thread_([this] { loop(); }) {}
 
 Queue::~Queue() { stop(); }
 
-void Queue::push(Work work, CancelToken token) {
+void Queue::add(Item item) {
   {
     std::lock_guard lock(mutex_);
     if (stopping_) return;
-    items_.push_back({std::move(work), nullptr, std::move(token)});
+    items_.push_back(std::move(item));
     depth_.fetch_add(1, std::memory_order_relaxed);
   }
   wake_.notify_one();
 }
 
-void Queue::fence(Done done) {
-  {
-    std::lock_guard lock(mutex_);
-    if (stopping_) return;
-    items_.push_back({nullptr, std::move(done), nullptr});
-    depth_.fetch_add(1, std::memory_order_relaxed);
-  }
-  wake_.notify_one();
-}
+void Queue::push(Work work, CancelToken token) { add({std::move(work), nullptr, std::move(token)}); }
 
-void Queue::stop() {
+void Queue::release(Work work) { add({std::move(work), nullptr, nullptr, true}); }
+
+void Queue::fence(Done done) { add({nullptr, std::move(done), nullptr}); }
+
+void Queue::stop(std::exception_ptr answer) {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_one();
   if (thread_.joinable()) thread_.join();
-  items_.clear();
+  for (Item& item : std::exchange(items_, {})) {
+    if (item.release) item.work();
+    if (item.done && answer) item.done(answer);
+  }
+  depth_.store(0, std::memory_order_relaxed);
 }
 
 void Queue::loop() {

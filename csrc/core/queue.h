@@ -31,21 +31,25 @@ class Queue {
   /// for the next fence, and work with a token behind it still runs: whoever pushed it sees the error at its
   /// fence.
   void push(Work work, CancelToken token = nullptr);
+  /// As `push`, but run by `stop` too if it has not been run by then: for what gives memory back.
+  void release(Work work);
   /// Calls `done` on the executor thread when everything before it has run, with the first error since the
   /// last fence.
   void fence(Done done);
   /// Work that is pushed but not finished.
   int64_t depth() const { return depth_.load(std::memory_order_relaxed); }
-  /// Lets the running work finish, drops the rest unrun, and joins. Idempotent; pushes afterwards are
-  /// dropped.
-  void stop();
+  /// Lets the running work finish, drops the rest unrun, joins, and calls the fences that are left with
+  /// `answer`, or not at all if that is null. Idempotent; pushes afterwards are dropped.
+  void stop(std::exception_ptr answer = nullptr);
 
  private:
   struct Item {
     Work work;
     Done done;
     CancelToken token;
+    bool release = false;
   };
+  void add(Item item);
   void loop();
 
   std::mutex mutex_;

@@ -12,6 +12,17 @@ void timed(const Queue::Work& work, OpStats* stats) {
   if (stats) stats->nanoseconds += (std::chrono::steady_clock::now() - start).count();
 }
 
+void count(OpStats* stats, const Cost& cost) {
+  if (!stats) return;
+  stats->calls++;
+  stats->flops += cost.flops;
+  stats->bytes += cost.bytes;
+}
+
+Error disposed(const std::string& device) {
+  return {code::kDisposed, "the device " + device + " has been disposed of"};
+}
+
 }  // namespace
 
 Storage::Storage(std::shared_ptr<Device> device, std::shared_ptr<const void> owner, size_t bytes)
@@ -20,7 +31,10 @@ Storage::Storage(std::shared_ptr<Device> device, std::shared_ptr<const void> own
 }
 
 Storage::~Storage() {
-  if (block_) pool_->give(block_);
+  if (block_) {
+    pool_->give(block_);
+    if (device_->closed()) pool_->trim();  // nobody will take it again
+  }
   if (owner_) {
     device_->mapped_ -= external_;
     device_->release_later([owner = std::move(owner_)]() mutable { owner.reset(); });
@@ -33,7 +47,7 @@ Device::Device(std::string name, std::unique_ptr<Backend> backend)
 }
 
 Device::~Device() {
-  shutdown();
+  shutdown(false);
   pool_.reset();
 }
 
@@ -48,34 +62,46 @@ std::shared_ptr<Pool> Device::make_pool(bool whole_segments) {
 
 void Device::release_later(std::function<void()> release) {
   if (queue_ && !closed_)
-    queue_->push(std::move(release));
+    queue_->release(std::move(release));
   else
     release();
 }
 
-void Device::shutdown() {
+void Device::shutdown(bool answer) {
   if (closed_) return;
-  if (queue_) queue_->stop();
+  if (queue_) queue_->stop(answer ? std::make_exception_ptr(disposed(name_)) : nullptr);
   closed_ = true;
   capture_.reset();
-  retired_.clear();
+  pool_->trim();
+}
+
+void Device::require_open() const {
+  if (closed_) throw disposed(name_);
 }
 
 Tensor Device::empty(const TensorSpec& spec, std::optional<size_t> bytes) {
-  if (closed_) throw Error(code::kDisposed, "the device " + name_ + " has been disposed of");
-  collect_retired();
+  require_open();
   const auto& pool = capture_ ? capture_->pool : pool_;
-  Pool::Block* block = pool->take(bytes.value_or(static_cast<size_t>(spec.bytes())));
+  const size_t size = bytes.value_or(static_cast<size_t>(spec.bytes()));
+  Pool::Block* block = nullptr;
+  try {
+    block = pool->take(size);
+  } catch (const Error&) {
+    if (!capture_) throw;
+    pool_->trim();  // the graph's memory may lie free with the device
+    block = pool->take(size);
+  }
   return {std::make_shared<Storage>(shared_from_this(), pool, block), TensorView(spec, block->data)};
 }
 
 Tensor Device::external(const TensorSpec& spec, const void* data, std::shared_ptr<const void> owner) {
+  require_open();
   return {std::make_shared<Storage>(shared_from_this(), std::move(owner), static_cast<size_t>(spec.bytes())),
           TensorView(spec, const_cast<void*>(data))};
 }
 
 TensorView Device::use(const Tensor& tensor, const char* field) {
-  if (closed_) throw Error(code::kDisposed, "the device " + name_ + " has been disposed of");
+  require_open();
   if (!tensor.storage) {
     Error error(code::kDisposed, text(field, ": the tensor has been disposed of"));
     error.field = field;
@@ -84,15 +110,19 @@ TensorView Device::use(const Tensor& tensor, const char* field) {
   if (&tensor.storage->device() != this)
     throw invalid_argument(field, text("a tensor on ", tensor.storage->device().name()),
                            text("a tensor on ", name_));
-  if (capture_) capture_->inputs.push_back(tensor.storage);
+  // What the graph makes itself is written anew by each replay: its memory may be used again within the
+  // graph.
+  if (capture_ && tensor.storage->pool() != capture_->pool.get()) capture_->inputs.insert(tensor.storage);
   return tensor.view;
 }
 
-void Device::enqueue(Queue::Work work, OpStats* stats) {
+void Device::enqueue(Queue::Work work, OpStats* stats, const Cost& cost) {
   if (capture_) {
-    capture_->steps.push_back({std::move(work), stats});
+    capture_->steps->push_back({std::move(work), stats, cost});
     return;
   }
+  count(stats, cost);
+  if (!queue_) return;
   queue_->push([work = std::move(work), stats] { timed(work, stats); }, token_);
 }
 
@@ -102,7 +132,7 @@ void Device::write(const Tensor& to, const void* host, size_t bytes) {
   auto copy = std::make_shared<std::vector<char>>(static_cast<const char*>(host),
                                                   static_cast<const char*>(host) + bytes);
   enqueue([backend = backend_.get(), view, copy] { backend->copy_in(view.data, copy->data(), copy->size()); },
-          nullptr);
+          nullptr, {});
 }
 
 void Device::assign(const Tensor& to, const Tensor& from) {
@@ -113,7 +143,7 @@ void Device::assign(const Tensor& to, const Tensor& from) {
   if (backend_->dry()) return;
   enqueue([backend = backend_.get(), target,
            source] { backend->copy(target.data, source.data, static_cast<size_t>(source.bytes())); },
-          nullptr);
+          nullptr, {});
 }
 
 void Device::read(const Tensor& from, void* host, Queue::Done done) {
@@ -131,7 +161,7 @@ void Device::read(const Tensor& from, void* host, Queue::Done done) {
 }
 
 void Device::fence(Queue::Done done) {
-  if (closed_) throw Error(code::kDisposed, "the device " + name_ + " has been disposed of");
+  require_open();
   if (queue_)
     queue_->fence(std::move(done));
   else
@@ -139,6 +169,7 @@ void Device::fence(Queue::Done done) {
 }
 
 void Device::begin_capture() {
+  require_open();
   if (capture_) throw invalid_argument("capture", "a capture inside a capture", "one capture at a time");
   capture_ = std::make_shared<Graph>();
   capture_->pool = make_pool(true);
@@ -148,41 +179,18 @@ void Device::begin_capture() {
 std::shared_ptr<Graph> Device::end_capture() { return std::exchange(capture_, nullptr); }
 
 void Device::replay(const Graph& graph) {
-  if (closed_) throw Error(code::kDisposed, "the device " + name_ + " has been disposed of");
+  require_open();
   if (capture_) throw invalid_argument("replay", "a call inside capture", "a call outside capture");
+  for (const Graph::Step& step : *graph.steps) count(step.stats, step.cost);
   if (!queue_) return;
   queue_->push(
-      [steps = &graph.steps, token = token_] {
+      [steps = graph.steps, token = token_] {
         for (const Graph::Step& step : *steps) {
           if (token && token->load(std::memory_order_relaxed)) return;
           timed(step.work, step.stats);
         }
       },
       token_);
-}
-
-void Device::retire(std::shared_ptr<Graph> graph) {
-  if (!queue_ || closed_) return;  // nothing is running: the caller's reference was the last
-  auto passed = std::make_shared<std::atomic<bool>>(false);
-  queue_->push([passed] { passed->store(true, std::memory_order_release); });
-  retired_.push_back({std::move(graph), std::move(passed)});
-}
-
-void Device::collect_retired() {
-  for (size_t i = 0; i < retired_.size();) {
-    if (retired_[i].passed->load(std::memory_order_acquire)) {
-      const Retired gone = std::move(retired_[i]);
-      retired_[i] = std::move(retired_.back());
-      retired_.pop_back();
-    } else {
-      i++;
-    }
-  }
-}
-
-MemoryUse Device::memory() {
-  collect_retired();
-  return {usage_.in_use, usage_.peak, usage_.reserved, mapped_};
 }
 
 }  // namespace fsv

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ class Storage {
   Storage& operator=(const Storage&) = delete;
 
   Device& device() const { return *device_; }
+  const Pool* pool() const { return pool_.get(); }
 
  private:
   std::shared_ptr<Device> device_;
@@ -52,16 +54,18 @@ struct OpStats {
 };
 
 /// Recorded work that can be replayed. It keeps alive what it reads, and owns the memory of what it makes.
-/// Let go of it with Device::retire only: replays that are still queued point at it.
+/// It may be let go of (on the JavaScript thread) while replays are queued: they hold the steps, and memory
+/// goes back in stream order.
 struct Graph {
   struct Step {
     Queue::Work work;
-    OpStats* stats;
+    OpStats* stats;  ///< null for copies
+    Cost cost;
   };
-  std::vector<Step> steps;
-  std::vector<std::shared_ptr<Storage>> inputs;
+  std::shared_ptr<Device> device;  // first, so that it goes last: the pool gives its memory back through it
   std::shared_ptr<Pool> pool;
-  std::shared_ptr<Device> device;
+  std::shared_ptr<std::vector<Step>> steps = std::make_shared<std::vector<Step>>();
+  std::set<std::shared_ptr<Storage>> inputs;
 };
 
 struct MemoryUse {
@@ -95,12 +99,7 @@ class Device : public std::enable_shared_from_this<Device> {
     const TensorSpec spec = check(args);
     Tensor out = empty(spec, bytes);
     args.out = out.view;
-    const Cost c = cost(args);
-    OpStats& stats = stats_[name];
-    stats.calls++;
-    stats.flops += c.flops;
-    stats.bytes += c.bytes;
-    if (!backend_->dry()) enqueue([backend = backend_.get(), op, args] { (backend->*op)(args); }, &stats);
+    enqueue([backend = backend_.get(), op, args] { (backend->*op)(args); }, &stats_[name], cost(args));
     return out;
   }
 
@@ -115,13 +114,11 @@ class Device : public std::enable_shared_from_this<Device> {
   void begin_capture();
   std::shared_ptr<Graph> end_capture();
   void replay(const Graph& graph);
-  /// Frees the graph, here on the JavaScript thread, once the queue is past its last replay.
-  void retire(std::shared_ptr<Graph> graph);
 
   /// Work pushed from now on is skipped once the token is set; nullptr for none.
   void set_token(CancelToken token) { token_ = std::move(token); }
 
-  MemoryUse memory();
+  MemoryUse memory() const { return {usage_.in_use, usage_.peak, usage_.reserved, mapped_}; }
   void reset_peak() { usage_.peak = usage_.in_use; }
   /// Bytes that may be reserved; 0 for no limit.
   void set_limit(size_t bytes) { usage_.limit = bytes; }
@@ -129,16 +126,16 @@ class Device : public std::enable_shared_from_this<Device> {
   int64_t depth() const { return queue_ ? queue_->depth() : 0; }
   std::map<std::string, OpStats>& stats() { return stats_; }
 
-  /// Finishes the op that runs, drops the rest, joins the thread. Tensors may be disposed of afterwards, ops
-  /// are refused.
-  void shutdown();
+  /// Finishes the op that runs, drops the rest, joins the thread; with `answer`, whoever waits is told
+  /// ERR_FSVIDEO_DISPOSED. Tensors may be disposed of afterwards, ops are refused.
+  void shutdown(bool answer);
   bool closed() const { return closed_; }
 
  private:
   friend class Storage;
-  void enqueue(Queue::Work work, OpStats* stats);
+  void enqueue(Queue::Work work, OpStats* stats, const Cost& cost);
+  void require_open() const;
   void release_later(std::function<void()> release);
-  void collect_retired();
   std::shared_ptr<Pool> make_pool(bool whole_segments);
 
   std::string name_;
@@ -148,11 +145,6 @@ class Device : public std::enable_shared_from_this<Device> {
   std::shared_ptr<Pool> pool_;
   std::shared_ptr<Graph> capture_;
   CancelToken token_;
-  struct Retired {
-    std::shared_ptr<Graph> graph;
-    std::shared_ptr<std::atomic<bool>> passed;
-  };
-  std::vector<Retired> retired_;
   std::map<std::string, OpStats> stats_;
   size_t mapped_ = 0;
   bool closed_ = false;
