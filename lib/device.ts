@@ -29,6 +29,7 @@ export class Device {
   readonly native: NativeDevice
   #scopes: Set<Tensor>[] = []
   #tokens = new WeakMap<AbortSignal, NativeToken>()
+  #token: NativeToken | null = null
   #limit: number
   #disposed = false
 
@@ -161,16 +162,21 @@ export class Device {
       if (signal.aborted) addon().cancel(made)
       else signal.addEventListener('abort', () => addon().cancel(made), { once: true })
     }
-    addon().setToken(this.native, token)
+    const outer = this.#token
+    const use = (current: NativeToken | null) => {
+      this.#token = current
+      addon().setToken(this.native, current)
+    }
+    use(token)
     try {
       return fn()
     } finally {
-      addon().setToken(this.native, null)
+      use(outer)
     }
   }
 
-  /** Resolves when everything queued so far is done; rejects with the first error among it. */
-  synchronize(): Promise<void> {
+  /** Resolves when everything queued so far is done; rejects with the first error among it, or ERR_FSVIDEO_DISPOSED. */
+  async synchronize(): Promise<void> {
     return addon().fence(this.native)
   }
 
@@ -198,7 +204,7 @@ export class Device {
     addon().resetStats(this.native)
   }
 
-  /** Lets the running op finish, drops what is queued. Idempotent. */
+  /** Lets the running op finish, drops what is queued: whoever waits for it is told ERR_FSVIDEO_DISPOSED. Idempotent. */
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true

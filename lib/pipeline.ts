@@ -97,7 +97,8 @@ export class FSVideoPipeline {
   readonly #ownsDevice: boolean
   readonly #plans = new Map<string, Promise<Plan>>()
   #twin?: Promise<FSVideoPipeline>
-  #turn: Promise<void> = Promise.resolve()
+  #measuring: Promise<unknown> = Promise.resolve()
+  #turn: Promise<unknown> = Promise.resolve()
   #disposed = false
 
   private constructor(
@@ -215,26 +216,32 @@ export class FSVideoPipeline {
   }
 
   async #resolve(request: GenerateRequest): Promise<ResolvedRequest> {
-    if (this.#disposed) throw new FSVideoError('ERR_FSVIDEO_DISPOSED', 'the pipeline has been disposed of')
+    this.#requireLive()
     return resolveRequest(request, this.model, this.#tokenizer)
+  }
+
+  #requireLive(): void {
+    if (this.#disposed) throw new FSVideoError('ERR_FSVIDEO_DISPOSED', 'the pipeline has been disposed of')
   }
 
   /** Waits for its turn, plans, and runs. One generation at a time: two would only take each other's memory. */
   async *#events(request: ResolvedRequest): AsyncGenerator<StreamEvent, void, void> {
     const { device } = this
+    const { signal } = request
     const before = this.#turn
     let release = () => {}
-    this.#turn = new Promise((resolve) => {
+    const done = new Promise<void>((resolve) => {
       release = resolve
     })
+    this.#turn = Promise.all([before, done])
     try {
-      await before
-      request.signal?.throwIfAborted()
+      await unlessAborted(before, signal)
       const plan = await this.#planWithin(request)
-      const pictures = await Promise.all(
-        request.images.map((image) => preparePicture(image, request, this.model)),
+      const pictures = await unlessAborted(
+        Promise.all(request.images.map((image) => preparePicture(image, request, this.model))),
+        signal,
       )
-      request.signal?.throwIfAborted()
+      this.#requireLive()
       device.resetPeak()
       const timings: GenerationReport['timings'] = { stages: {}, totalMs: 0 }
       const began = performance.now()
@@ -246,6 +253,7 @@ export class FSVideoPipeline {
             request.onStep?.({ stage, step, steps, sigma, timestep })
         }
         yield event
+        this.#requireLive()
       }
       timings.totalMs = performance.now() - began
       const memory = { planned: plan.peakBytes, peak: device.memory().peak }
@@ -480,7 +488,9 @@ export class FSVideoPipeline {
     ])
     let plan = this.#plans.get(key)
     if (!plan) {
-      plan = this.#measure(request, chunk)
+      // One at a time: they share the planning device and its peak.
+      plan = this.#measuring.then(() => this.#measure(request, chunk))
+      this.#measuring = plan.catch(() => {})
       this.#plans.set(key, plan)
       plan.catch(() => this.#plans.delete(key))
     }
@@ -515,6 +525,22 @@ export class FSVideoPipeline {
     const meta = await Device.open('meta')
     const networks = await Networks.load(this.model, { device: meta, dtype: this.stages.networks.dtype })
     return new FSVideoPipeline(meta, true, this.model, networks, this.#tokenizer)
+  }
+}
+
+/** What `promise` gives, or `signal.reason` as soon as there is one; the promise is then left to itself. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise
+  signal.throwIfAborted()
+  let stop = () => {}
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason)
+    signal.addEventListener('abort', stop, { once: true })
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', stop)
   }
 }
 
