@@ -14,7 +14,7 @@ let device: Device
 contract.before(async () => {
   device = await Device.open('meta')
 })
-contract.after(() => device.dispose())
+contract.after(() => device?.dispose())
 
 /** A tensor of a shape; zeros, if anything ever read it. */
 const t = (shape: number[], dtype: DType = 'f32'): Tensor => ops.fill(device, shape, 0, dtype)

@@ -14,7 +14,7 @@ let device: Device
 elements.before(async () => {
   device = await Device.open('cpu')
 })
-elements.after(() => device.dispose())
+elements.after(() => device?.dispose())
 
 /** Value of an fp8 E4M3FN code: sign, 4 bits of exponent with bias 7, 3 of mantissa; 0x7f and 0xff are NaN. */
 function fp8Value(code: number): number {

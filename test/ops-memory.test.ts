@@ -102,7 +102,7 @@ let device: Device
 memory.before(async () => {
   device = await Device.open('cpu')
 })
-memory.after(() => device.dispose())
+memory.after(() => device?.dispose())
 
 for (const dtype of ['f32', 'bf16'] as const)
   for (const norm of ['post_mix', 'pre_mix'] as const)

@@ -15,7 +15,7 @@ let device: Device
 move.before(async () => {
   device = await Device.open('cpu')
 })
-move.after(() => device.dispose())
+move.after(() => device?.dispose())
 
 /** Random elements as they are stored. */
 function data(dtype: DType, size: number, seed: number): TensorData {

@@ -64,7 +64,7 @@ let device: Device
 rows.before(async () => {
   device = await Device.open('cpu')
 })
-rows.after(() => device.dispose())
+rows.after(() => device?.dispose())
 
 for (const dtype of floats)
   for (const channels of channelCounts)

@@ -23,11 +23,11 @@ void CpuBackend::layer_memory(const LayerMemoryArgs& args) {
   task.pre_mix = args.pre_mix;
   task.eps = args.eps;
 
-  constexpr int64_t kTokensARange =
-      8;  // two blocks of the kernel: short enough to even out, long enough to prefetch
+  constexpr int64_t kTokensARange = 2 * kMemoryTokens;  // short enough to even out between workers
+  const size_t bytes = sizeof(float) * static_cast<size_t>(kMemoryTokens * task.channels);
   pool_.parallel_for(shape[0] * shape[1], kTokensARange, [&](int64_t begin, int64_t end, int worker) {
     LayerMemoryTask mine = task;
-    mine.row = static_cast<float*>(pool_.scratch(worker, sizeof(float) * static_cast<size_t>(task.channels)));
+    mine.rows = static_cast<float*>(pool_.scratch(worker, bytes));
     kernels_.rows->layer_memory(mine, begin, end);
   });
 }

@@ -13,6 +13,9 @@
 
 namespace fsv::cpu {
 
+/// Tokens that layer_memory works on together: ranges of a multiple of it waste nothing.
+inline constexpr int kMemoryTokens = 4;
+
 /// The whole of layer_memory; a range is of tokens.
 struct LayerMemoryTask {
   const void* const* states;  ///< [count], each [tokens, channels]
@@ -28,7 +31,7 @@ struct LayerMemoryTask {
   int64_t tokens_a_sample, channels;
   bool pre_mix;
   float eps;
-  float* row;  ///< [channels], the worker's own
+  float* rows;  ///< [kMemoryTokens, channels], the worker's own
 };
 
 /// out = act((norm(x) * weight + bias) * (1 + scale) + shift + residual): norm_modulate and pixel_norm are
