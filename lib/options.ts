@@ -30,13 +30,19 @@ const plain = (name: string): string =>
     .replace(/[^a-z0-9]/g, '')
     .slice(0, longest)
 
-/** Levenshtein's: the least number of letters to insert, delete or replace. */
+/** Damerau's: the least number of letters to insert, delete, replace or swap with their neighbour. */
 function editDistance(a: string, b: string): number {
+  let before: number[] = []
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
-    for (let j = 1; j <= b.length; j++)
-      next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1))
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      const swaps = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]
+      const swapped = swaps ? before[j - 2]! + 1 : replaced
+      next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, replaced, swapped)
+    }
+    before = row
     row = next
   }
   return row[b.length]!

@@ -4,7 +4,7 @@
  * an error that names what was probably meant.
  */
 import { parseArgs } from 'node:util'
-import { FSVideoError, invalid, show } from '../errors.js'
+import { FSVideoError, show } from '../errors.js'
 import { suggest } from '../options.js'
 import { columns, lineWidth, wrap } from './format.js'
 
@@ -80,10 +80,11 @@ export function parse(
     const { name, value, inlineValue } = token
     const option = Object.hasOwn(all, name) ? all[name] : undefined
     if (!option) throw unknownOption(token.rawName, name, commandName, Object.keys(all), otherNames)
-    if (Object.hasOwn(given, name)) throw invalid(`--${name}`, value ?? '--', 'given once')
-    if (!option.value && value !== undefined) throw invalid(`--${name}`, value, 'without a value')
+    if (Object.hasOwn(given, name)) throw misused(name, 'is given twice', value, 'given once')
+    if (!option.value && value !== undefined)
+      throw misused(name, `takes no value, got ${show(value)}`, value, 'no value')
     if (option.value && (value === undefined || (!inlineValue && value.startsWith('--'))))
-      throw invalid(`--${name}`, value, `followed by its value, ${option.value}`)
+      throw misused(name, `needs a value: ${option.help}`, value, option.value)
     given[name] = value ?? true
   }
   if (!given.help && positionals.length !== wanted.length) {
@@ -99,7 +100,12 @@ export function parse(
 export function requireOptions({ required = [], options }: Command, given: Given<Options>): void {
   for (const name of required)
     if (given[name] === undefined)
-      throw invalid(`--${name}`, undefined, `given: ${options[name]!.help.split(':')[0]}`)
+      throw misused(name, `is missing: ${options[name]!.help}`, undefined, options[name]!.help)
+}
+
+function misused(name: string, what: string, got: unknown, expected: string): FSVideoError {
+  const field = `--${name}`
+  return new FSVideoError('ERR_FSVIDEO_INVALID_ARGUMENT', `${field} ${what}`, { field, got, expected })
 }
 
 function unknownOption(

@@ -5,7 +5,7 @@
 import { FSVideoError, invalid } from '../errors.js'
 import { probeImage } from '../media/image.js'
 import { checkOutput, type VideoFile } from '../media/video.js'
-import { loadTokenizer, readModelFolder } from '../model-folder.js'
+import { loadTokenizer, type ModelFolder, readModelFolder } from '../model-folder.js'
 import type { ComputeType } from '../parameters.js'
 import { FSVideoPipeline, type ProgressEvent } from '../pipeline.js'
 import { type GenerateRequest, type ResolvedRequest, resolveRequest } from '../requests.js'
@@ -77,18 +77,18 @@ export const generate = command({
     const progress = new Progress()
     let pipe: FSVideoPipeline | undefined
     try {
-      const resolved = await inOptionNames(given, () => resolvedFor(request, folder))
+      const { model, resolved } = await inOptionNames(given, () => checkRequest(request, folder))
       for (const { message, code } of resolved.warnings) progress.note(`warning: ${message} (${code})`)
 
       const began = performance.now()
-      progress.begin('load')
+      progress.begin('load', model.networks.size, 'networks')
       pipe = await inOptionNames(given, () =>
         FSVideoPipeline.fromPretrained(folder, {
           device,
           signal,
           dtype: (given.dtype ?? 'bf16') as ComputeType,
           threads: numeric(given.threads) as number | undefined,
-          onProgress: ({ index, count }) => progress.step(index, count, 'networks'),
+          onProgress: ({ index }) => progress.step(index),
         }),
       )
       const loadMs = performance.now() - began
@@ -96,7 +96,7 @@ export const generate = command({
 
       const { file, report } = await pipe.generateToFile(request, given.out!, {
         quality,
-        onEvent: follow(progress),
+        onEvent: follow(progress, resolved),
       })
       for (const note of file.notes) progress.note(`note: ${note}`)
       const result = { given, folder, resolved, pipe, file, report, loadMs }
@@ -112,12 +112,15 @@ export const generate = command({
 /** What neither the pipeline nor the request checks before the model is loaded. */
 function checkPlaces(given: GenerateOptions): { model: string; device: string; quality?: number } {
   const model = given.model ?? process.env.FSVIDEO_MODEL
-  if (!model)
-    throw invalid(
-      '--model',
-      model,
-      'a model folder, here or in FSVIDEO_MODEL; fsvideo init demo DIR makes one with random weights',
-    )
+  if (!model) {
+    const expected = 'a model folder, here or in FSVIDEO_MODEL'
+    const message = `--model is missing: it must be ${expected} (fsvideo init demo DIR makes one with random weights)`
+    throw new FSVideoError('ERR_FSVIDEO_INVALID_ARGUMENT', message, {
+      field: '--model',
+      got: model,
+      expected,
+    })
+  }
   const { device = 'auto' } = given
   if (!/^(auto|cpu|cuda(:\d+)?)$/.test(device)) throw invalid('--device', device, 'auto, cpu or cuda[:N]')
   const quality = numeric(given.quality)
@@ -193,34 +196,38 @@ async function inOptionNames<T>(given: GenerateOptions, work: () => Promise<T>):
 }
 
 /** Everything that can be known to be wrong before a weight is read. */
-async function resolvedFor(request: GenerateRequest, folder: string): Promise<ResolvedRequest> {
-  const model = await readModelFolder(folder)
-  return resolveRequest(request, model, await loadTokenizer(model))
+async function checkRequest(
+  request: GenerateRequest,
+  folder: string,
+): Promise<{ model: ModelFolder; resolved: ResolvedRequest }> {
+  const model = await readModelFolder(folder).catch((error) => {
+    if (!(error instanceof FSVideoError) || error.field !== 'tokenizer') throw error
+    const { code, message, field, got, expected } = error
+    const hint = `fsvideo init ${folder} DIR makes a model of configurations alone`
+    throw new FSVideoError(code, `${message}: ${hint}`, { field, got, expected, cause: error })
+  })
+  return { model, resolved: await resolveRequest(request, model, await loadTokenizer(model)) }
 }
 
-/** What comes after each stage, to be shown as soon as that one is done; `write` completes the file. */
-const stageAfter = {
-  encode: 'denoise',
-  denoise: 'upsample',
-  upsample: 'refine',
-  refine: 'decode',
-  decode: undefined,
-} as const satisfies Record<Stage, Stage | undefined>
-
-const units: Readonly<Partial<Record<Stage, string>>> = {
-  denoise: 'steps',
-  refine: 'steps',
-  decode: 'frames',
-}
-
-function follow(progress: Progress): (event: ProgressEvent) => void {
-  progress.begin('encode')
+/** Shows a generation. A stage is shown from the moment when the one before it is done: its first step may take minutes. */
+function follow(
+  progress: Progress,
+  { base, refiner, frames }: ResolvedRequest,
+): (event: ProgressEvent) => void {
+  const stages: readonly (readonly [stage: Stage, steps: number, unit?: string])[] = [
+    ['encode', 3],
+    ['denoise', base.schedule.timesteps.length, 'steps'],
+    ['upsample', 1],
+    ['refine', refiner.schedule.timesteps.length, 'steps'],
+    ['decode', frames, 'frames'],
+  ]
+  progress.begin(...stages[0]!)
   return ({ stage, step, steps, elapsedMs }) => {
-    progress.step(step, steps, units[stage])
+    progress.step(step)
     if (step < steps) return
     progress.end(elapsedMs)
-    const next = stageAfter[stage]
-    if (next) progress.begin(next)
+    const next = stages[stages.findIndex(([name]) => name === stage) + 1]
+    if (next) progress.begin(...next)
   }
 }
 

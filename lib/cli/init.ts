@@ -25,13 +25,12 @@ export const init = command({
     await checkSpace(dir!, size)
     const progress = new Progress()
     try {
-      progress.begin('write')
+      progress.begin('write', Math.ceil(size / 1e6), 'MB')
       await initModel(folder, dir!, {
         seed: seedOf(seed),
         dtype: dtype as ComputeType,
         signal,
-        onProgress: ({ writtenBytes, totalBytes }) =>
-          progress.step(Math.round(writtenBytes / 1e6), Math.round(totalBytes / 1e6), 'MB'),
+        onProgress: ({ writtenBytes }) => progress.step(Math.ceil(writtenBytes / 1e6)),
       })
       progress.end()
     } finally {

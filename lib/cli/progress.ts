@@ -14,15 +14,14 @@ interface Stage {
   name: string
   began: number
   step: number
-  /** 0 while not known. */
   steps: number
-  /** Of the steps; what has none is not counted aloud. */
   unit: string
 }
 
 const redrawMs = 100
 const nameWidth = 8
-const clearLine = '\r\x1b[2K'
+const clearRest = '\x1b[K'
+const clearLine = `\r${clearRest}`
 
 export class Progress {
   readonly #output: ProgressOutput
@@ -36,15 +35,15 @@ export class Progress {
     if (this.#live) this.#timer = setInterval(() => this.#draw(), redrawMs).unref()
   }
 
-  /** A stage starts; how many steps it has may not be known yet. */
-  begin(name: string): void {
-    this.#stage = { name, began: performance.now(), step: 0, steps: 0, unit: '' }
+  /** A stage starts. Steps that have a `unit` are counted aloud. */
+  begin(name: string, steps: number, unit = ''): void {
+    this.#stage = { name, began: performance.now(), step: 0, steps, unit }
     this.#draw()
   }
 
-  /** Of the stage that was begun last. */
-  step(step: number, steps: number, unit = ''): void {
-    Object.assign(this.#stage!, { step, steps, unit })
+  /** So many steps of the stage that was begun last are done. */
+  step(step: number): void {
+    this.#stage!.step = step
     this.#draw()
   }
 
@@ -75,13 +74,12 @@ export class Progress {
   }
 
   #draw(): void {
-    if (this.#live && this.#stage) this.#output.write(`${clearLine}${this.#bar(this.#stage)}`)
+    if (this.#live && this.#stage) this.#output.write(`\r${this.#bar(this.#stage)}${clearRest}`)
   }
 
   /** One column short of the terminal's width: some terminals wrap a full line. */
   #bar({ name, began, step, steps, unit }: Stage): string {
     const elapsed = performance.now() - began
-    const share = steps > 0 ? step / steps : 0
     const left = step > 0 && step < steps ? `${clock((elapsed * (steps - step)) / step)} left` : ''
     const amount = unit && `${step}/${steps} ${unit}`
     const tail = `${amount.padStart(14)}  ${clock(elapsed)}  ${left.padEnd(10)}`
@@ -90,7 +88,7 @@ export class Progress {
     const line =
       cells < 4
         ? `${name} ${amount} ${clock(elapsed)}`
-        : `${name.padEnd(nameWidth)}  [${ruler(share, cells)}]  ${tail}`
+        : `${name.padEnd(nameWidth)}  [${ruler(step / steps, cells)}]  ${tail}`
     return line.slice(0, room).trimEnd()
   }
 }
