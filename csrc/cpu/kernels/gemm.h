@@ -3,13 +3,12 @@
 // tokens, `conv3d` on output pixels whose rows point straight into a padded input (implicit GEMM),
 // `attention` uses the same micro-kernels.
 //
-// Packed weights. W [N, K] is cut into panels of 32 output columns, the last one filled up with zeros; a
-// panel holds
-//   f32:  [K][32]
-//   bf16: [K2 / 2][32][2], K2 = K rounded up to 32 (zeros): two neighbours of k side by side, which is what
-//   AMX tiles and
-//         AVX512-BF16 want and what the others widen with a shift and a mask
-// fp8 weights become bf16 panels, their row scales multiplied in.
+// Packed weights. W [N, K] is cut into panels of 32 output columns, the last one filled up with zeros. A
+// panel is
+//   f32   [K][32]
+//   bf16  [K2 / 2][32][2], K2 = K rounded up to 32 with zeros
+// so that bf16 has two neighbours of k side by side, which is what AMX tiles and AVX512-BF16 want and what
+// the others widen with a shift and a mask. fp8 weights become bf16 panels, their row scales multiplied in.
 // The format is the same for every instruction set. Panels of several K segments (the taps of a convolution)
 // stand one segment after the other inside their panel: [N / 32][segments][panel of the segment].
 //
