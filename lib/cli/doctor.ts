@@ -136,7 +136,7 @@ async function imageLibrary(): Promise<Finding> {
 }
 
 async function environment(): Promise<Finding> {
-  const ours = Object.entries(process.env).filter(([name]) => name.startsWith('FSVIDEO_'))
+  const ours = Object.entries(process.env).filter(([name, value]) => value && name.startsWith('FSVIDEO_'))
   const text = ours.map(([name, value]) => `${name}=${value}`).join('\n')
   return { rows: [['environment', text || 'no FSVIDEO_ variables']] }
 }
