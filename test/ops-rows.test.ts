@@ -293,6 +293,7 @@ const shuffles: Shuffle[] = [
   { shape: [1, 2, 2, 3, 108], time: 3, space: 3, edge: 2 },
   { shape: [1, 3, 1, 2, 6], time: 2, space: 1, edge: 0 },
   { shape: [1, 2, 2, 2, 7], time: 1, space: 1, edge: 0 },
+  { shape: [1, 2, 1, 2, 296], time: 2, space: 2, edge: 1 },
 ]
 
 for (const dtype of floats)

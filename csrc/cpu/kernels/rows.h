@@ -160,6 +160,9 @@ struct ShuffleInput {
   int64_t channels;
 };
 
+/// Floats that the buffers of a shuffle are longer than their contents: whole vectors are written and read.
+inline constexpr int64_t kShufflePadding = 8 * 16;
+
 /// unshuffle3d; a range is of result pixels. Or shuffle3d; a range is of input pixels.
 struct ShuffleTask {
   ShuffleInput inputs[2];  ///< the second has null data when there is no shortcut
@@ -168,8 +171,8 @@ struct ShuffleTask {
   int64_t frames, height, width;  ///< of x
   int64_t time, space, channels;  ///< channels of the result
   int64_t edge;                   ///< repeat_first or drop_first
-  int64_t full_channels;          ///< the most that a pixel has between the two shapes
-  float* full;                    ///< [full_channels + channels], the worker's own
+  float* full;                    ///< the worker's own, as long as the most channels between the two shapes
+  float* row;                     ///< the worker's own [channels]
 };
 
 #define FSV_FOR_EACH_ROW_KERNEL(X)       \

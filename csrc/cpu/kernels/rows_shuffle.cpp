@@ -1,7 +1,8 @@
 // The 3D pixel shuffles with their averaging and duplicating shortcuts. Both go through one pixel of `full`
 // channels in f32 in the first-level cache: channel c of x and place p in the block of `places` = time *
-// space^2 pixels are full channel c * places + p. unshuffle fills it from `places` pixels and averages,
-// shuffle fills it from one pixel by repeating and hands its channels out.
+// space^2 pixels are full channel c * places + p. unshuffle zips `places` pixels into it and averages
+// neighbours; shuffle fills it from one pixel by repeating channels and unzips it into pixels. Counts of 1,
+// 2, 4 and 8 are done on vectors, others one by one.
 #include <type_traits>
 
 #include "cpu/kernels/rows.h"
@@ -10,8 +11,7 @@
 namespace fsv::cpu::FSV_ISA {
 namespace {
 
-/// body(std::integral_constant) for the counts that networks have, so that its loops are unrolled, or
-/// body(count).
+/// body(std::integral_constant) for the counts that have vector code, or body(count).
 template <class Body>
 void with_count(int64_t count, const Body& body) {
   switch (count) {
@@ -28,63 +28,196 @@ void with_count(int64_t count, const Body& body) {
   }
 }
 
+template <class Count>
+constexpr bool kVectors = !std::is_same_v<Count, int64_t>;
+
 float widened(float v) { return v; }
 float widened(uint16_t v) { return __builtin_bit_cast(float, static_cast<uint32_t>(v) << 16); }
 
-/// Where pixel (t, h, w) of sample b is, counted in pixels.
+/// a0 b0 a1 b1 ...: the first vector of it, and the second.
+FSV_INLINE inline void zip(Floats a, Floats b, Floats& first, Floats& second) {
+  Ints low, high;
+  for (int i = 0; i < kLanes; i++) {
+    low[i] = i / 2 + i % 2 * kLanes;
+    high[i] = low[i] + kLanes / 2;
+  }
+  first = __builtin_shuffle(a, b, low);
+  second = __builtin_shuffle(a, b, high);
+}
+
+/// Inverse of zip.
+FSV_INLINE inline void unzip(Floats first, Floats second, Floats& a, Floats& b) {
+  Ints even;
+  for (int i = 0; i < kLanes; i++) even[i] = 2 * i;
+  a = __builtin_shuffle(first, second, even);
+  b = __builtin_shuffle(first, second, even + 1);
+}
+
+/// Element i of vector s goes to element i * kCount + s of all vectors together.
+template <int kCount>
+FSV_INLINE inline void interleave(Floats* v) {
+  if constexpr (kCount > 1) {
+    Floats even[kCount / 2], odd[kCount / 2];
+    for (int i = 0; i < kCount / 2; i++) even[i] = v[2 * i], odd[i] = v[2 * i + 1];
+    interleave<kCount / 2>(even);
+    interleave<kCount / 2>(odd);
+    for (int i = 0; i < kCount / 2; i++) zip(even[i], odd[i], v[2 * i], v[2 * i + 1]);
+  }
+}
+
+/// Inverse of interleave.
+template <int kCount>
+FSV_INLINE inline void deinterleave(Floats* v) {
+  if constexpr (kCount > 1) {
+    Floats even[kCount / 2], odd[kCount / 2];
+    for (int i = 0; i < kCount / 2; i++) unzip(v[2 * i], v[2 * i + 1], even[i], odd[i]);
+    deinterleave<kCount / 2>(even);
+    deinterleave<kCount / 2>(odd);
+    for (int i = 0; i < kCount / 2; i++) v[2 * i] = even[i], v[2 * i + 1] = odd[i];
+  }
+}
+
+/// A grid of pixels [B, frames, height, width].
 struct Grid {
   int64_t frames, height, width;
+
   int64_t index(int64_t b, int64_t t, int64_t h, int64_t w) const {
     return ((b * frames + t) * height + h) * width + w;
   }
 };
 
-struct Pixel {
-  int64_t b, t, h, w;
+/// A block of time x space x space pixels of the fine grid, and how many channels a pixel of it has.
+struct Block {
+  int64_t b, t, h, w;  // its first pixel; t may be negative
+  int64_t time, space;
+  Grid grid;
+
+  /// The block that belongs to pixel `index` of the coarse grid, `edge` frames of the fine one being missing
+  /// in front.
+  static Block of(const Grid& coarse, int64_t index, const Grid& fine, int64_t time, int64_t space,
+                  int64_t edge) {
+    const int64_t w = index % coarse.width, h = index / coarse.width % coarse.height;
+    const int64_t frame = index / coarse.width / coarse.height;
+    return {
+        frame / coarse.frames, frame % coarse.frames * time - edge, h * space, w * space, time, space, fine};
+  }
+
+  int64_t frame(int64_t place) const { return t + place / (space * space); }
+  /// Index of a pixel in its grid, frames before the first taken as the first.
+  int64_t pixel(int64_t place) const {
+    const int64_t f = frame(place);
+    return grid.index(b, f < 0 ? 0 : f, h + place / space % space, w + place % space);
+  }
 };
 
-/// Inverse of Grid::index.
-Pixel pixel_of(const Grid& grid, int64_t index) {
-  Pixel p;
-  p.w = index % grid.width;
-  p.h = index / grid.width % grid.height;
-  p.t = index / grid.width / grid.height % grid.frames;
-  p.b = index / grid.width / grid.height / grid.frames;
-  return p;
+/// full[c * places + p] = x of place p, channel c.
+template <class T, class Places>
+void gather(const T* x, int64_t channels, const Block& block, Places places, float* full) {
+  if constexpr (kVectors<Places>) {
+    constexpr int kPlaces = Places::value;
+    const T* rows[kPlaces];
+    for (int p = 0; p < kPlaces; p++) rows[p] = x + block.pixel(p) * channels;
+    each_vector(channels, [&](int64_t c, int64_t n) FSV_INLINE {
+      Floats v[kPlaces];
+      for (int p = 0; p < kPlaces; p++) v[p] = load_some(rows[p] + c, n);
+      interleave<kPlaces>(v);
+      for (int p = 0; p < kPlaces; p++) store(full + c * kPlaces + p * kLanes, v[p]);
+    });
+  } else {
+    for (int64_t p = 0; p < places; p++) {
+      const T* row = x + block.pixel(p) * channels;
+      for (int64_t c = 0; c < channels; c++) full[c * places + p] = widened(row[c]);
+    }
+  }
+}
+
+/// mean[k] (+)= the mean of full[k * count .. (k + 1) * count).
+template <class Count>
+void average(const float* full, int64_t channels, Count count, bool first, float* mean) {
+  if constexpr (kVectors<Count>) {
+    constexpr int kCount = Count::value;
+    for (int64_t k = 0; k < channels; k += kLanes) {
+      Floats v[kCount];
+      for (int i = 0; i < kCount; i++) v[i] = load(full + k * kCount + i * kLanes);
+      deinterleave<kCount>(v);
+      for (int i = 1; i < kCount; i++) v[0] += v[i];
+      v[0] *= 1.0f / kCount;
+      store(mean + k, first ? v[0] : load(mean + k) + v[0]);
+    }
+  } else {
+    for (int64_t k = 0; k < channels; k++) {
+      float sum = 0;
+      for (int64_t i = 0; i < count; i++) sum += full[k * count + i];
+      sum /= static_cast<float>(count);
+      mean[k] = first ? sum : mean[k] + sum;
+    }
+  }
+}
+
+/// full[c * count + i] (+)= x[c] for every i < count.
+template <class T, class Count>
+void repeat(const T* x, int64_t channels, Count count, bool first, float* full) {
+  if constexpr (kVectors<Count>) {
+    constexpr int kCount = Count::value;
+    each_vector(channels, [&](int64_t c, int64_t n) FSV_INLINE {
+      const Floats v = load_some(x + c, n);
+      for (int part = 0; part < kCount; part++) {
+        Ints from;
+        for (int i = 0; i < kLanes; i++) from[i] = (part * kLanes + i) / kCount;
+        const Floats repeated = __builtin_shuffle(v, from);
+        float* to = full + c * kCount + part * kLanes;
+        store(to, first ? repeated : load(to) + repeated);
+      }
+    });
+  } else {
+    for (int64_t c = 0; c < channels; c++)
+      for (int64_t i = 0; i < count; i++) {
+        float& to = full[c * count + i];
+        to = first ? widened(x[c]) : to + widened(x[c]);
+      }
+  }
+}
+
+/// Channel k of place p = full[k * places + p], where the place's frame is not before the first.
+template <class T, class Places>
+void scatter(const float* full, T* out, int64_t channels, const Block& block, Places places, float* row) {
+  if constexpr (kVectors<Places>) {
+    constexpr int kPlaces = Places::value;
+    T* rows[kPlaces];
+    for (int p = 0; p < kPlaces; p++)
+      rows[p] = block.frame(p) < 0 ? nullptr : out + block.pixel(p) * channels;
+    each_vector(channels, [&](int64_t k, int64_t n) FSV_INLINE {
+      Floats v[kPlaces];
+      for (int p = 0; p < kPlaces; p++) v[p] = load(full + k * kPlaces + p * kLanes);
+      deinterleave<kPlaces>(v);
+      for (int p = 0; p < kPlaces; p++)
+        if (rows[p]) store_some(rows[p] + k, v[p], n);
+    });
+  } else {
+    for (int64_t p = 0; p < places; p++) {
+      if (block.frame(p) < 0) continue;
+      for (int64_t k = 0; k < channels; k++) row[k] = full[k * places + p];
+      T* to = out + block.pixel(p) * channels;
+      each_vector(channels,
+                  [&](int64_t k, int64_t n) FSV_INLINE { store_some(to + k, load_some(row + k, n), n); });
+    }
+  }
 }
 
 template <class T>
 void unshuffle_pixels(const ShuffleTask& task, int64_t begin, int64_t end) {
   const int64_t space = task.space, places = task.time * space * space;
-  const Grid from = {task.frames, task.height, task.width};
-  const Grid to = {(task.frames + task.edge) / task.time, task.height / space, task.width / space};
-  float* mean = task.full + task.full_channels;
+  const Grid fine = {task.frames, task.height, task.width};
+  const Grid coarse = {(task.frames + task.edge) / task.time, task.height / space, task.width / space};
+  float *full = task.full, *mean = task.row;
   for (int64_t index = begin; index < end; index++) {
-    const Pixel p = pixel_of(to, index);
-    for (int64_t k = 0; k < task.channels; k++) mean[k] = 0;
+    const Block block = Block::of(coarse, index, fine, task.time, space, task.edge);
     for (const ShuffleInput& input : task.inputs) {
       if (!input.data) continue;
-      const int64_t channels = input.channels;
-      for (int64_t place = 0; place < places; place++) {
-        int64_t t = p.t * task.time + place / (space * space) - task.edge;
-        if (t < 0) t = 0;  // one of the copies of the first frame
-        const int64_t h = p.h * space + place / space % space, w = p.w * space + place % space;
-        const T* x = static_cast<const T*>(input.data) + from.index(p.b, t, h, w) * channels;
-        float* full = task.full + place;
-        with_count(places, [&](auto stride) {
-          for (int64_t c = 0; c < channels; c++) full[c * stride] = widened(x[c]);
-        });
-      }
-      const int64_t averaged = channels * places / task.channels;
-      const float share = 1.0f / static_cast<float>(averaged);
-      with_count(averaged, [&](auto count) {
-        for (int64_t k = 0; k < task.channels; k++) {
-          const float* full = task.full + k * count;
-          float sum = full[0];
-          for (int64_t i = 1; i < count; i++) sum += full[i];
-          mean[k] = __builtin_fmaf(sum, share, mean[k]);
-        }
-      });
+      const T* x = static_cast<const T*>(input.data);
+      with_count(places, [&](auto count) { gather(x, input.channels, block, count, full); });
+      with_count(input.channels * places / task.channels,
+                 [&](auto count) { average(full, task.channels, count, &input == task.inputs, mean); });
     }
     T* out = static_cast<T*>(task.out) + index * task.channels;
     each_vector(task.channels,
@@ -95,35 +228,19 @@ void unshuffle_pixels(const ShuffleTask& task, int64_t begin, int64_t end) {
 template <class T>
 void shuffle_pixels(const ShuffleTask& task, int64_t begin, int64_t end) {
   const int64_t space = task.space, places = task.time * space * space;
-  const Grid from = {task.frames, task.height, task.width};
-  const Grid to = {task.frames * task.time - task.edge, task.height * space, task.width * space};
-  float* place_row = task.full + task.full_channels;
+  const Grid coarse = {task.frames, task.height, task.width};
+  const Grid fine = {task.frames * task.time - task.edge, task.height * space, task.width * space};
   for (int64_t index = begin; index < end; index++) {
-    const Pixel p = pixel_of(from, index);
+    const Block block = Block::of(coarse, index, fine, task.time, space, task.edge);
     for (const ShuffleInput& input : task.inputs) {
       if (!input.data) continue;
       const T* x = static_cast<const T*>(input.data) + index * input.channels;
-      const bool first = &input == task.inputs;
-      with_count(task.full_channels / input.channels, [&](auto repeats) {
-        for (int64_t c = 0; c < input.channels; c++) {
-          const float v = widened(x[c]);
-          float* full = task.full + c * repeats;
-          for (int64_t i = 0; i < repeats; i++) full[i] = first ? v : full[i] + v;
-        }
-      });
+      with_count(task.channels * places / input.channels,
+                 [&](auto count) { repeat(x, input.channels, count, &input == task.inputs, task.full); });
     }
-    for (int64_t place = 0; place < places; place++) {
-      const int64_t t = p.t * task.time + place / (space * space) - task.edge;
-      if (t < 0) continue;  // a dropped frame
-      const int64_t h = p.h * space + place / space % space, w = p.w * space + place % space;
-      const float* full = task.full + place;
-      with_count(places, [&](auto stride) {
-        for (int64_t k = 0; k < task.channels; k++) place_row[k] = full[k * stride];
-      });
-      T* out = static_cast<T*>(task.out) + to.index(p.b, t, h, w) * task.channels;
-      each_vector(task.channels, [&](int64_t k, int64_t n)
-                                     FSV_INLINE { store_some(out + k, load_some(place_row + k, n), n); });
-    }
+    with_count(places, [&](auto count) {
+      scatter(task.full, static_cast<T*>(task.out), task.channels, block, count, task.row);
+    });
   }
 }
 
