@@ -81,12 +81,12 @@ function lossyChunk(still: Buffer): Buffer {
   throw new Error('a still WebP picture without a VP8 chunk')
 }
 
-/** A RIFF chunk: name, length, content, and a byte more when the length is odd. */
+/** A RIFF chunk: name, length, content. An odd length would need a byte more; none here is odd. */
 function chunk(name: string, content: Buffer[]): Buffer {
   const length = content.reduce((sum, part) => sum + part.length, 0)
   const head = Buffer.from(`${name}....`, 'latin1')
   head.writeUInt32LE(length, 4)
-  return Buffer.concat([head, ...content, Buffer.alloc(length % 2)])
+  return Buffer.concat([head, ...content])
 }
 
 function uint24(value: number): Buffer {
