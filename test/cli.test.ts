@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import sharp from 'sharp'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -244,6 +245,8 @@ test('bad input is refused in two lines with its code, before any weight is read
   const picture = (name: string) => with_().map((word) => (word === photo ? inside(name) : word))
   const out = (name: string) => generation(inside(name))
   const of = (name: string) => with_().map((word) => (word === model ? name : word))
+  const without = (path: string, words: string[]) =>
+    words.map((word) => (word === path ? inside('nowhere') : word))
   const argument = 'ERR_FSVIDEO_INVALID_ARGUMENT'
   const cases: [words: string[], code: string, message: string][] = [
     [['generat'], argument, 'did you mean generate?'],
@@ -277,11 +280,12 @@ test('bad input is refused in two lines with its code, before any weight is read
     [with_('--prompt'), argument, '--prompt is given twice'],
     [with_().map((w) => (w.includes(' ') ? 'word '.repeat(500) : w)), argument, '--prompt'],
     [with_('--device', 'cuda:1'), 'ERR_FSVIDEO_NO_DEVICE', 'cuda:1'],
-    [picture('missing.png'), 'ERR_FSVIDEO_IMAGE', 'missing.png'],
+    // The model is not looked at before these are known to be good.
+    [without(model, picture('missing.png')), 'ERR_FSVIDEO_IMAGE', 'missing.png'],
+    [without(model, out('nowhere/x.mp4')), 'ERR_FSVIDEO_OUTPUT', 'nowhere'],
     [picture('text.png'), 'ERR_FSVIDEO_IMAGE', 'text.png'],
     [picture('dot.png'), 'ERR_FSVIDEO_IMAGE', 'dot.png'],
     [picture('huge.png'), 'ERR_FSVIDEO_IMAGE', 'huge.png'],
-    [out('nowhere/x.mp4'), 'ERR_FSVIDEO_OUTPUT', 'nowhere'],
     [generation('/proc/x.mp4'), 'ERR_FSVIDEO_OUTPUT', '/proc'],
     [out('x.gif'), 'ERR_FSVIDEO_OUTPUT', '.gif'],
     [of(inside('nowhere')), 'ERR_FSVIDEO_MODEL_FILE', 'model_index.json is missing'],
@@ -345,7 +349,7 @@ test('an interrupt stops within moments and leaves what was there', async () => 
   ] as const) {
     const { child, said, ended } = start(long)
     await said(stage)
-    await new Promise((resolve) => setTimeout(resolve, 150))
+    await sleep(150)
     const began = performance.now()
     for (const signal of signals) child.kill(signal)
     const { code, stdout, stderr } = await ended
@@ -357,6 +361,23 @@ test('an interrupt stops within moments and leaves what was there', async () => 
     assert.equal(await readdir(place), ['old.mp4'])
     assert.is(await readFile(join(place, 'old.mp4'), 'utf8'), 'an older video')
   }
+})
+
+test('a second interrupt does not wait for what hangs', async () => {
+  const [program, asked] = [inside('hanging-ffmpeg'), inside('asked')]
+  await writeFile(program, `#!/bin/sh\ntouch ${asked}\nexec sleep 10\n`)
+  await chmod(program, 0o755)
+  const { child, ended } = start(generation(inside('never.mp4')), { FSVIDEO_FFMPEG: program })
+  while (!(await stat(asked).catch(() => undefined))) await sleep(20)
+  child.kill('SIGINT')
+  await sleep(300)
+  assert.is(child.exitCode, null)
+  child.kill('SIGINT')
+  const began = performance.now()
+  const { code, stderr } = await ended
+  assert.is(code, 130)
+  assert.is(stderr, '')
+  assert.ok(performance.now() - began < 2000)
 })
 
 test('a reader that goes away does not stop the video', async () => {
