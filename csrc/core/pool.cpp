@@ -1,5 +1,7 @@
 #include "core/pool.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace fsv {
@@ -19,9 +21,12 @@ constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit 
 Pool::~Pool() { trim(); }
 
 Pool::Block* Pool::grow(size_t bytes, bool small) {
-  const size_t size = small ? kSmallSegment : round_up(bytes, kLargeUnit);
-  void* data = nullptr;
-  if (!usage_.limit || usage_.reserved + size <= usage_.limit) data = source_.allocate(size);
+  size_t size = small ? kSmallSegment : round_up(bytes, kLargeUnit);
+  if (usage_.limit) {
+    const size_t left = usage_.limit > usage_.reserved ? usage_.limit - usage_.reserved : 0;
+    size = std::min(size, left / kAlignment * kAlignment);
+  }
+  void* data = size >= bytes ? source_.allocate(size) : nullptr;
   if (!data) return nullptr;
   usage_.reserved += size;
   if (whole_segments_) usage_.add(size);
@@ -37,6 +42,8 @@ Pool::Block* Pool::take(size_t bytes) {
   Block probe{nullptr, size, 0, true, small, nullptr, nullptr};
   auto found = list.lower_bound(&probe);
   Block* block = found == list.end() ? nullptr : *found;
+  // Free segments of the wrong size are not kept for long: they would add up to more than what is in use.
+  if (!block && !small && usage_.reserved - usage_.in_use > usage_.in_use / 4) trim();
   if (!block) block = grow(size, small);
   if (!block) {
     trim();

@@ -156,11 +156,20 @@ function normalisation(config: EncoderConfig, parameters: Parameters) {
   }
 }
 
-interface DecoderStage {
-  index: number
-  crossAttention?: FirstFrameAttention
-  up?: Upsample
-  blocks: TemporalLayer[]
+/** A part of the decoder through which frames go at once. */
+interface DecoderSection {
+  /** Frames that come in for a latent frame behind the first. */
+  rate: number
+  push(x: Tensor | undefined, pass: DecoderPass): Tensor | undefined
+}
+
+/** One decode. */
+interface DecoderPass {
+  run: Run
+  chunk: number
+  noise?: { seed: number | bigint; maps: Map<number, Tensor> }
+  /** Keys and values of the first frame's features, a stage each. */
+  firstFrame: Map<number, { k: Tensor; v: Tensor }>
 }
 
 export interface DecodeOptions {
@@ -173,12 +182,9 @@ export interface DecodeOptions {
 export class Decoder {
   readonly config: DecoderConfig
   readonly device: Device
-  readonly #convIn: TemporalConv
-  readonly #shortcutIn = new Delay()
-  readonly #stages: DecoderStage[]
-  readonly #normOut: OutputNorm
-  readonly #convOut: TemporalConv
-  #noise?: { seed: number | bigint; maps: Map<number, Tensor> }
+  readonly #crossAttention = new Map<number, FirstFrameAttention>()
+  readonly #sections: DecoderSection[] = []
+  #noise?: DecoderPass['noise']
 
   constructor(config: DecoderConfig, parameters: Parameters) {
     const { widths, encoderWidths, depths, latentChannels, outChannels } = config
@@ -189,7 +195,7 @@ export class Decoder {
     let groupSize = 1
     this.config = config
     this.device = parameters.device
-    this.#convIn = temporalConv(
+    const convIn = temporalConv(
       parameters.at('conv_in'),
       context,
       latentChannels,
@@ -197,7 +203,16 @@ export class Decoder {
       latentKernel,
       { groupSize },
     )
-    this.#stages = Array.from(widths, (_, i) => last - i).map((s) => {
+    const shortcutIn = new Delay()
+    this.#sections.push({
+      rate: 1,
+      push: (x, { run }) => {
+        const conv = convIn.push(x, run)
+        const shortcut = shortcutIn.match(x, conv, run)
+        return conv && ops.shuffle3d(conv, { channels: widths[last]!, shortcut })
+      },
+    })
+    for (let s = last; s >= 0; s--) {
       const stage = parameters.at(`up_blocks.${s}`)
       const below = Math.min(s + 1, last)
       const crossAttention = config.firstFrameAttentionStages.includes(s)
@@ -206,6 +221,8 @@ export class Decoder {
             normKv: config.crossNormKv,
           })
         : undefined
+      if (crossAttention) this.#crossAttention.set(s, crossAttention)
+      const rate = groupSize
       let up: Upsample | undefined
       if (s < last) {
         const { time, space } = factors(config, s)
@@ -226,12 +243,29 @@ export class Decoder {
         convolutions += 2
         return new ResBlock(stage.at(`${b}`), context, widths[s]!, { groupSize, noise })
       })
-      return { index: s, crossAttention, up, blocks }
-    })
-    this.#normOut = new OutputNorm(parameters.at('norm_out'), context, widths[0]!)
-    this.#convOut = temporalConv(parameters.at('conv_out'), context, widths[0]!, outChannels, [3, 3, 3], {
+      const layers: ((x: Tensor | undefined, pass: DecoderPass) => Tensor | undefined)[] = []
+      if (crossAttention)
+        layers.push((x, { firstFrame }) => x && crossAttention.forward(x, firstFrame.get(s)!))
+      for (const layer of up ? [up, ...blocks] : blocks) layers.push((x, { run }) => layer.push(x, run))
+      this.#sections.push({
+        rate,
+        push: (frames, pass) => {
+          let x = frames
+          for (const layer of layers) {
+            const before = x
+            x = this.device.scope(() => layer(before, pass))
+            if (before !== x) before?.dispose()
+          }
+          return x
+        },
+      })
+    }
+    const normOut = new OutputNorm(parameters.at('norm_out'), context, widths[0]!)
+    const convOut = temporalConv(parameters.at('conv_out'), context, widths[0]!, outChannels, [3, 3, 3], {
       groupSize,
     })
+    const push: DecoderSection['push'] = (x, { run }) => convOut.push(x && normOut.forward(x), run)
+    this.#sections.push({ rate: groupSize, push })
   }
 
   /**
@@ -253,59 +287,69 @@ export class Decoder {
     )
       throw invalid('decode.latents', latents.shape, `[1, T, h, w, ${this.config.latentChannels}]`)
     if (!Number.isInteger(chunk) || chunk < 1) throw invalid('decode.chunk', chunk, 'a positive integer')
-    const run = new Run(this.device)
-    const noise =
-      seed === undefined || this.config.noiseWeight === 0
-        ? undefined
-        : { seed, maps: new Map<number, Tensor>() }
-    const firstFrame = new Map<number, { k: Tensor; v: Tensor }>()
+    const pass: DecoderPass = { run: new Run(this.device), chunk, firstFrame: new Map() }
+    if (seed !== undefined && this.config.noiseWeight !== 0) pass.noise = { seed, maps: new Map() }
     try {
-      for (const { index, crossAttention } of this.#stages) {
-        if (!crossAttention) continue
-        const feature = features[index]
-        if (!feature) throw invalid('decode.features', features.length, `the features of stage ${index}`)
+      for (const [stage, crossAttention] of this.#crossAttention) {
+        const feature = features[stage]
+        if (!feature) throw invalid('decode.features', features.length, `the features of stage ${stage}`)
         const kv = this.device.scope(() => crossAttention.prepare(feature))
-        firstFrame.set(index, { k: this.device.keep(kv.k), v: this.device.keep(kv.v) })
+        pass.firstFrame.set(stage, { k: this.device.keep(kv.k), v: this.device.keep(kv.v) })
       }
-      for (let start = 0; start < total; start += chunk) {
-        const end = Math.min(start + chunk, total)
-        run.last = end === total
-        this.#noise = noise
-        const frames = this.device.scope(() => this.#push(latents.slice(1, start, end), run, firstFrame))
-        this.#noise = undefined
-        if (frames) yield frames
-      }
+      yield* this.#flow(0, this.device.keep(latents.slice(1, 0, total)), true, pass)
     } finally {
-      this.#noise = undefined
-      run.dispose()
-      for (const { k, v } of firstFrame.values()) {
+      pass.run.dispose()
+      for (const { k, v } of pass.firstFrame.values()) {
         k.dispose()
         v.dispose()
       }
-      for (const map of noise?.maps.values() ?? []) map.dispose()
+      for (const map of pass.noise?.maps.values() ?? []) map.dispose()
     }
   }
 
-  #push(latents: Tensor, run: Run, firstFrame: Map<number, { k: Tensor; v: Tensor }>): Tensor | undefined {
-    const { device } = this
-    const widest = this.config.widths.at(-1)!
-    let x: Tensor | undefined = device.scope(() => {
-      const conv = this.#convIn.push(latents, run)
-      const shortcut = this.#shortcutIn.match(latents, conv, run)
-      return conv && ops.shuffle3d(conv, { channels: widest, shortcut })
-    })
-    const step = (layer: (input: Tensor | undefined) => Tensor | undefined) => {
-      const input = x
-      x = device.scope(() => layer(input))
-      if (input && x !== input) input.dispose()
+  /**
+   * Takes frames through the sections from `at` on and disposes of them. Convolutions that look ahead hold frames back until the video
+   * ends, and then give many at once: so every section, not only the first, takes no more than `chunk` latent frames' worth at a time,
+   * and they are taken through to the end before the next.
+   */
+  *#flow(at: number, x: Tensor | undefined, last: boolean, pass: DecoderPass): Generator<Tensor, void, void> {
+    const section = this.#sections[at]
+    if (!section) {
+      if (x) yield x
+      return
     }
-    for (const { index, crossAttention, up, blocks } of this.#stages) {
-      if (crossAttention) step((input) => input && crossAttention.forward(input, firstFrame.get(index)!))
-      if (up) step((input) => up.push(input, run))
-      for (const block of blocks) step((input) => block.push(input, run))
+    const total = x?.dim(1) ?? 0
+    try {
+      for (let start = 0, end = 0; start === 0 || start < total; start = end) {
+        end = Math.min(start + pass.chunk * section.rate, total)
+        const piece = { start, end, last: last && end === total }
+        const out = this.#push(section, x, piece, pass)
+        if (out || piece.last) yield* this.#flow(at + 1, out, piece.last, pass)
+        if (end === total) return
+      }
+    } finally {
+      x?.dispose()
     }
-    step((input) => this.#convOut.push(input && this.#normOut.forward(input), run))
-    return x
+  }
+
+  #push(
+    section: DecoderSection,
+    x: Tensor | undefined,
+    piece: { start: number; end: number; last: boolean },
+    pass: DecoderPass,
+  ): Tensor | undefined {
+    pass.run.last = piece.last
+    this.#noise = pass.noise
+    try {
+      const out = this.device.scope(() => {
+        const frames = x?.slice(1, piece.start, piece.end)
+        if (piece.end === x?.dim(1)) x.dispose() // the view keeps what is left of it, until its first layer has run
+        return section.push(frames, pass)
+      })
+      return out && this.device.keep(out)
+    } finally {
+      this.#noise = undefined
+    }
   }
 
   #noiseMap(index: number, height: number, width: number) {
