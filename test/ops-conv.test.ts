@@ -219,6 +219,31 @@ const cases: Record<string, ConvCase> = {
     bias: true,
     ...unpadded,
   },
+  'a frame of more than 1024 pixels': {
+    x: [1, 2, 33, 34, 8],
+    outputs: 5,
+    bias: true,
+    noise: true,
+    residual: true,
+    activation: 'silu',
+  },
+  'more than 1024 pixels in two columns, windows wider than they': {
+    x: [1, 1, 530, 2, 4],
+    outputs: 5,
+    kernel: [1, 3, 7],
+    padTime: [0, 0],
+    padSpace: [2, 4],
+    noise: true,
+  },
+  'more than 1024 pixels with strides': {
+    x: [1, 1, 65, 67, 4],
+    outputs: 5,
+    kernel: [1, 4, 5],
+    stride: [1, 2, 2],
+    padTime: [0, 0],
+    padSpace: [2, 2],
+    noise: true,
+  },
   'no padding': { x: [1, 3, 4, 9, 12], outputs: 20, stride: [1, 1, 2], ...unpadded },
   'wider than a tile': { x: [1, 1, 2, 300, 24], outputs: 8, kernel: [1, 3, 3], padTime: [0, 0] },
   'groups of 32': { x: [1, 2, 3, 4, 96], outputs: 96, groups: 3, kernel: one, ...unpadded },
@@ -279,6 +304,7 @@ for (const dtype of floats)
 
 /** Kinds of convolution whose bits must not depend on how the work is cut. */
 const kinds: Record<string, ConvCase> = {
+  'without copies': { x: [2, 4, 31, 34, 8], outputs: 34, noise: true },
   product: { x: [3, 4, 9, 20, 24], outputs: 40, bias: true },
   folded: { x: [3, 4, 9, 20, 3], outputs: 24 },
   narrow: { x: [3, 4, 9, 20, 16], outputs: 3 },

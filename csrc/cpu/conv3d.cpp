@@ -1,148 +1,27 @@
 // conv3d on the CPU. The result is cut into tiles: some frames, rows and columns of one sample, and some of
-// its channels. A worker copies the input frames under a tile, with their borders of zeros, into its scratch;
-// there every window is a few runs of consecutive numbers, at the same distance from one pixel to the next,
-// which is all that the matrix product of kernels/gemm.h asks of its rows. Padding in time copies nothing:
-// taps are mapped to frames, frames to places in scratch, and a frame that the next step needs again stays
-// where it is.
+// its channels. In a channels-last input a window is a few runs of consecutive numbers, one for each of its
+// rows in each of its frames, and from one pixel to the next all of them move by the same distance: that is
+// all that the matrix product of kernels/gemm.h asks of its rows. Windows that reach beyond the picture are
+// cut and done in columns of their own. Where the product wants another type of numbers, or frames are small,
+// a worker first copies the input under its tile into its scratch, with borders of zeros. Padding in time
+// copies nothing: taps are mapped to frames, frames to places in scratch, and a frame that the next step
+// needs again stays where it is.
 #include <algorithm>
 #include <memory>
 #include <new>
 
 #include "cpu/backend.h"
-#include "cpu/conv_layout.h"
+#include "cpu/conv_tiling.h"
 #include "cpu/pack.h"
 
 namespace fsv::cpu {
 namespace {
 
-constexpr int64_t kScratchBytes = 256 << 10;  // of input under a tile: half of L2 on current server cores
-constexpr int64_t kHeavyWeight = 256 << 10;  // bytes; beyond, a pass over the weight should serve many pixels
-constexpr int64_t kHeavyPixels = 256;
-constexpr int64_t kMinCols = 64;
-constexpr int64_t kTasksPerThread = 4;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-const char* at(const TensorView& view, int64_t element) {
-  return static_cast<const char*>(view.data) + element * static_cast<int64_t>(size_of(view.dtype));
-}
-
-/// One call: the arguments in the words of the tiling. A 1x1 kernel has its rows joined to one.
-struct Conv {
-  const Conv3dArgs& a;
-  const ConvKernels& kernels;
-  const GemmKernels& gemm;
-  ConvLayout l;
-  const char* weight;
-  DType dtype, operand;
-  int64_t batch, frames, height, width, channels;  ///< of x; channels of all groups
-  int64_t before, out_frames, out_height, out_width, out_channels;
-  bool direct;  ///< windows are read from x itself, without a copy
-
-  Conv(const Conv3dArgs& args, const Kernels& k, const ConvLayout& layout, const void* packed)
-      : a(args), kernels(*k.conv), gemm(*k.gemm), l(layout), weight(static_cast<const char*>(packed)) {
-    const Shape &x = a.x.shape, &y = a.out.shape;
-    dtype = a.x.dtype;
-    operand = dtype == DType::f32 || l.kind == ConvKind::depthwise ? DType::f32 : gemm.bf16_operand;
-    batch = x[0], frames = x[1], height = x[2], width = x[3], channels = x[4];
-    before = a.before ? a.before.shape[1] : 0;
-    out_frames = y[1], out_height = y[2], out_width = y[3], out_channels = y[4];
-    const bool padded = a.pad_h > 0 || a.pad_w > 0;
-    if (l.kh == 1 && l.kw == 1 && !padded && a.stride_h == 1 && a.stride_w == 1) {
-      out_width = width = height * width;
-      out_height = height = 1;
-    }
-    direct =
-        l.kind == ConvKind::dense && !padded && !l.folded && operand == dtype && (l.kw == 1 || l.groups == 1);
-  }
-
-  int64_t operand_bytes() const { return static_cast<int64_t>(size_of(operand)); }
-  /// Parts that a tile takes one of: groups, or blocks of channels.
-  int64_t parts() const {
-    return l.kind == ConvKind::depthwise ? ceil_div(channels, kDepthwiseChannels) : l.groups;
-  }
-  int64_t panels() const { return l.kind == ConvKind::dense ? panel_count(l.out) : 1; }
-  int64_t part_weight_bytes() const { return l.bytes / parts(); }
-
-  /// The frame under tap `k` of output frame `t`, or null for zeros.
-  const char* frame(int64_t b, int64_t t, int64_t k) const {
-    const int64_t size = height * width * channels;
-    int64_t i = t * a.stride_t + k - a.pad_left;
-    bool inside = i >= 0 && i < before + frames;
-    if (a.group_size > 0 && k == 2 &&
-        (t < a.group_first || (t - a.group_first) % a.group_size == a.group_size - 1)) {
-      i = before + t;
-      inside = false;
-    }
-    if (!inside && !a.replicate) return nullptr;
-    i = std::clamp<int64_t>(i, 0, before + frames - 1);
-    return i < before ? at(a.before, (b * before + i) * size) : at(a.x, (b * frames + i - before) * size);
-  }
-};
-
-/// How much of the result a tile takes, and what its input looks like in scratch.
-struct Tiling {
-  int64_t cols, rows, frames, panels;  ///< of a task
-  int64_t step = 1;  ///< frames that are computed together: the weight is read once for all of them
-  int64_t in_cols, in_rows, slots;  ///< of the input under a step
-  int64_t channels;                 ///< depthwise: of a part
-  int64_t pitch = 0;                ///< narrow: see PlaneTask
-  int64_t row_bytes, slot_bytes;
-
-  Tiling(const Conv& c, int threads) {
-    channels = std::min(kDepthwiseChannels, ceil_div(c.channels, 16) * 16);
-    cols = c.out_width, rows = c.out_height, frames = c.out_frames, panels = c.panels();
-    const bool heavy = c.part_weight_bytes() > kHeavyWeight;
-    measure(c);
-    while (bytes() > kScratchBytes && halve(rows, heavy ? ceil_div(kHeavyPixels, cols) : 1)) measure(c);
-    while (bytes() > kScratchBytes && halve(cols, kMinCols)) measure(c);
-    if (heavy) step = std::min(frames, std::max<int64_t>(1, kHeavyPixels / (rows * cols)));
-    const int64_t wanted = threads > 1 ? kTasksPerThread * threads : 1;
-    const int64_t most_rows = std::max<int64_t>(1, c.l.kh);
-    while (tasks(c) < wanted) {
-      if (heavy && halve(panels, 1)) continue;
-      if (halve(rows, most_rows) || halve(frames, step) || halve(panels, 1) || halve(cols, kMinCols) ||
-          halve(rows, 1) || halve(frames, 1))
-        continue;
-      break;
-    }
-    step = std::min(step, frames);
-    measure(c);
-  }
-
-  int64_t bytes() const { return slots * slot_bytes; }
-  int64_t tasks(const Conv& c) const {
-    return c.batch * c.parts() * ceil_div(c.panels(), panels) * ceil_div(c.out_frames, frames) *
-           ceil_div(c.out_height, rows) * ceil_div(c.out_width, cols);
-  }
-
- private:
-  static bool halve(int64_t& size, int64_t least) {
-    if (size <= least || size == 1) return false;
-    size = std::max(least, ceil_div(size, 2));
-    return true;
-  }
-  void measure(const Conv& c) {
-    const ConvLayout& l = c.l;
-    in_cols = (cols - 1) * c.a.stride_w + l.kw;
-    in_rows = l.folded ? rows : (rows - 1) * c.a.stride_h + l.kh;
-    slots = (step - 1) * c.a.stride_t + l.kt;
-    if (l.kind == ConvKind::narrow) {
-      const int64_t planes = c.operand == c.dtype ? l.units : 2 * l.units;
-      pitch = ceil_div(ceil_div(in_cols, c.a.stride_w) + kNarrowSlack, 16) * 16;
-      row_bytes = planes * c.a.stride_w * pitch * 4;
-    } else {
-      row_bytes = in_cols * (l.kind == ConvKind::depthwise ? channels : l.pixel) * c.operand_bytes();
-    }
-    slot_bytes = ceil_div(in_rows * row_bytes, 64) * 64;
-  }
-};
-
 /// A worker at work on one tile.
 class Tile {
  public:
   static size_t scratch_bytes(const Conv& c, const Tiling& t) {
-    const int64_t pointers = t.slots + t.step * c.l.kt + c.l.kh + 2 * c.l.kt * c.l.kh;
+    const int64_t pointers = t.slots + t.step * c.l.kt + c.l.kh + 2 * c.l.kt * c.l.kh + t.rows;
     return static_cast<size_t>((c.direct ? 0 : t.bytes()) + pointers * 8);
   }
 
@@ -161,12 +40,20 @@ class Tile {
     take(c.batch, 1, sample_, one);
     take(c.panels(), t_.panels, panel_, panels_);
     part_ = index;
+    whole_ = col_;
+    cut_again_ = col_ + cols_;
+    if (c.direct) {
+      const int64_t last = c.width + c.a.pad_w - c.l.kw;  // where the last whole window begins, if padded
+      whole_ = std::clamp(ceil_div(c.a.pad_w, c.a.stride_w), col_, col_ + cols_);
+      cut_again_ = last < 0 ? whole_ : std::clamp(last / c.a.stride_w + 1, whole_, col_ + cols_);
+    }
     slots_ = static_cast<char*>(scratch);
     held_ = reinterpret_cast<const char**>(slots_ + (c.direct ? 0 : t_.bytes()));
     taps_ = held_ + t_.slots;
     from_ = reinterpret_cast<const void**>(taps_ + t_.step * c.l.kt);
     offsets_ = reinterpret_cast<int64_t*>(from_ + c.l.kh);
     weight_offsets_ = offsets_ + c.l.kt * c.l.kh;
+    noise_ = reinterpret_cast<float*>(weight_offsets_ + c.l.kt * c.l.kh);
   }
 
   void run() {
@@ -176,10 +63,8 @@ class Tile {
       find_taps(t, count);
       for (int64_t p = panel_; p < panel_ + panels_; p++)
         for (int64_t i = 0; i < count; i++)
-          for (int64_t r = 0; r < rows_; r++) {
-            if (p == panel_ && t + t_.step + i < frame_ + frames_) call_row(t + t_.step + i, r);
-            row(p, t, i, r);
-          }
+          for (int64_t r = 0; r < rows_; r++) row(p, t, i, r);
+      if (c_.direct) cut_columns(t, count);
     }
   }
 
@@ -200,18 +85,6 @@ class Tile {
     for (int64_t j = 0; j < n; j++)
       if (taps_[j])
         taps_[j] = slots_ + (std::find(held_, held_ + t_.slots, taps_[j]) - held_) * t_.slot_bytes;
-  }
-
-  /// Calls the input below row `r` of output frame `t`, a later one, into cache: it will be copied after this
-  /// step.
-  void call_row(int64_t t, int64_t r) const {
-    const char* frame = c_.frame(sample_, t, c_.l.kt - 1);
-    const int64_t y = (row_ + r) * c_.a.stride_h;
-    if (!frame || y >= c_.height || std::find(held_, held_ + t_.slots, frame) != held_ + t_.slots) return;
-    const int64_t pixel = c_.channels * static_cast<int64_t>(size_of(c_.dtype));
-    const char* from = frame + (y * c_.width + col_ * c_.a.stride_w) * pixel;
-    for (const char* end = from + cols_ * c_.a.stride_w * pixel; from < end; from += 64)
-      __builtin_prefetch(from, 0, 2);
   }
 
   /// The input under the tile, of one frame, into its place in scratch.
@@ -266,20 +139,8 @@ class Tile {
     const ConvLayout& l = c_.l;
     switch (l.kind) {
       case ConvKind::dense: {
-        const int64_t element = c_.operand_bytes();
-        GemmTask task;
-        task.row_stride = c_.a.stride_w * (c_.direct ? c_.channels : l.pixel) * element;
-        task.rows = cols_;
-        task.k = l.k;
-        task.a = slots_ + (c_.direct ? (col_ * c_.a.stride_w * c_.channels + part_ * l.in) * element : 0);
-        const int64_t segment = segment_bytes(c_.dtype, l.k);
-        task.segments = find_segments(i, r, segment);
-        task.segment_offsets = offsets_;
-        task.panels = c_.weight + (part_ * c_.panels() + p) * l.segments * segment;
-        task.panel_offsets = weight_offsets_;
-        task.cols = std::min(kPanelCols, l.out - p * kPanelCols);
-        task.epilogue = epilogue(t + i, r, part_ * l.out + p * kPanelCols);
-        return (c_.dtype == DType::f32 ? c_.gemm.multiply_f32 : c_.gemm.multiply_bf16)(task);
+        if (whole_ < cut_again_) product(p, t, i, r, whole_, cut_again_ - whole_, false);
+        return;
       }
       case ConvKind::depthwise: {
         const int64_t first = part_ * kDepthwiseChannels;
@@ -292,7 +153,7 @@ class Tile {
         task.channels = t_.channels;
         task.pixels = cols_;
         task.cols = std::min(t_.channels, c_.channels - first);
-        task.epilogue = epilogue(t + i, r, first);
+        task.epilogue = epilogue(t + i, r, col_, first);
         return c_.kernels.depthwise(task);
       }
       case ConvKind::narrow: {
@@ -305,38 +166,94 @@ class Tile {
         task.pitch = t_.pitch;
         task.outputs = l.out;
         task.pixels = cols_;
-        task.epilogue = epilogue(t + i, r, 0);
+        task.epilogue = epilogue(t + i, r, col_, 0);
         return (c_.dtype == DType::f32 ? c_.kernels.narrow_f32 : c_.kernels.narrow_bf16)(task);
       }
     }
   }
+
+  /// The columns left and right of the whole windows, downwards; a window that is also cut at the top or
+  /// bottom is alone.
+  void cut_columns(int64_t t, int64_t count) {
+    for (int64_t p = panel_; p < panel_ + panels_; p++)
+      for (int64_t i = 0; i < count; i++) {
+        for (int64_t x = col_; x < whole_; x++) cut_column(p, t, i, x);
+        for (int64_t x = cut_again_; x < col_ + cols_; x++) cut_column(p, t, i, x);
+      }
+  }
+  void cut_column(int64_t p, int64_t t, int64_t i, int64_t x) {
+    for (int64_t r = 0, n; r < rows_; r += n) {
+      for (n = 0; r + n < rows_ && whole_down(r + n);) n++;
+      n = std::max<int64_t>(n, 1);
+      product(p, t, i, r, x, n, true);
+    }
+  }
+
+  /// Panel `p` of `count` pixels of output frame t + i, from row `r` of the tile and column `x` on to the
+  /// right or down.
+  void product(int64_t p, int64_t t, int64_t i, int64_t r, int64_t x, int64_t count, bool down) {
+    const ConvLayout& l = c_.l;
+    const int64_t element = c_.operand_bytes(), pixel = c_.direct ? c_.channels : l.pixel;
+    const int64_t left = x * c_.a.stride_w - c_.a.pad_w;  // of the window
+    const int64_t begin = c_.direct ? std::clamp<int64_t>(-left, 0, l.kw) : 0;
+    const int64_t end = c_.direct ? std::clamp<int64_t>(c_.width - left, begin, l.kw) : l.kw;
+    GemmTask task;
+    task.a =
+        slots_ +
+        (c_.direct ? (left + begin) * pixel + part_ * l.in : (x - col_) * c_.a.stride_w * pixel) * element;
+    task.row_stride = down ? c_.a.stride_h * in_row_bytes() : c_.a.stride_w * pixel * element;
+    task.rows = count;
+    task.k = (end - begin) * l.pixel;
+    const int64_t segment = segment_bytes(c_.dtype, l.k);
+    task.segments = find_segments(i, r, segment);
+    task.segment_offsets = offsets_;
+    task.panels = c_.weight + (part_ * c_.panels() + p) * l.segments * segment +
+                  begin * l.pixel * kPanelCols * static_cast<int64_t>(size_of(c_.dtype));
+    task.panel_offsets = weight_offsets_;
+    task.cols = std::min(kPanelCols, l.out - p * kPanelCols);
+    task.epilogue = epilogue(t + i, r, x, part_ * l.out + p * kPanelCols);
+    if (down) {
+      task.epilogue.out_stride *= c_.out_width;
+      if (c_.a.noise) {
+        for (int64_t n = 0; n < count; n++) noise_[n] = task.epilogue.row_bias[n * c_.out_width];
+        task.epilogue.row_bias = noise_;
+      }
+    }
+    (c_.dtype == DType::f32 ? c_.gemm.multiply_f32 : c_.gemm.multiply_bf16)(task);
+  }
+
+  int64_t in_row_bytes() const {
+    return c_.direct ? c_.width * c_.channels * c_.operand_bytes() : t_.row_bytes;
+  }
+
+  /// Where the window of row `r` begins, in rows of the picture.
+  int64_t top(int64_t r) const { return (row_ + r) * c_.a.stride_h - c_.a.pad_h; }
+  bool whole_down(int64_t r) const { return top(r) >= 0 && top(r) + c_.l.kh <= c_.height; }
 
   /// The rows of input under row `r` of the step's output frame `i` (offsets_, from slots_) and the weights
   /// they meet (weight_offsets_, `weight_bytes` a row). Rows of zeros, outside of the picture or of time, are
   /// left out.
   int64_t find_segments(int64_t i, int64_t r, int64_t weight_bytes) const {
     const ConvLayout& l = c_.l;
-    const int64_t in_row = c_.direct ? c_.width * c_.channels * c_.operand_bytes() : t_.row_bytes;
-    const int64_t y = (row_ + r) * c_.a.stride_h - c_.a.pad_h;  // of the first row in the picture
-    const int64_t first = l.folded ? r : c_.direct ? y : r * c_.a.stride_h;
+    const int64_t first = l.folded ? r : c_.direct ? top(r) : r * c_.a.stride_h;
     const int64_t rows = l.folded ? 1 : l.kh;
-    const int64_t begin = l.folded ? 0 : std::clamp<int64_t>(-y, 0, rows);
-    const int64_t end = l.folded ? 1 : std::clamp<int64_t>(c_.height - y, begin, rows);
+    const int64_t begin = l.folded ? 0 : std::clamp<int64_t>(-top(r), 0, rows);
+    const int64_t end = l.folded ? 1 : std::clamp<int64_t>(c_.height - top(r), begin, rows);
     int64_t n = 0;
     for (int64_t k = 0; k < l.kt; k++) {
       const char* frame = taps_[i * l.kt + k];
       if (!frame) continue;
       for (int64_t h = begin; h < end; h++, n++) {
-        offsets_[n] = frame - slots_ + (first + h) * in_row;
+        offsets_[n] = frame - slots_ + (first + h) * in_row_bytes();
         weight_offsets_[n] = (k * rows + h) * weight_bytes;
       }
     }
     return n;
   }
 
-  /// From output channel `channel` on, of row `r` of the tile in output frame `t`.
-  Epilogue epilogue(int64_t t, int64_t r, int64_t channel) const {
-    const int64_t pixel = (row_ + r) * c_.out_width + col_;
+  /// From output channel `channel` on, of row `r` of the tile and column `x` in output frame `t`.
+  Epilogue epilogue(int64_t t, int64_t r, int64_t x, int64_t channel) const {
+    const int64_t pixel = (row_ + r) * c_.out_width + x;
     const int64_t element =
         ((sample_ * c_.out_frames + t) * c_.out_height * c_.out_width + pixel) * c_.out_channels + channel;
     Epilogue e;
@@ -354,11 +271,13 @@ class Tile {
   const Conv& c_;
   const Tiling& t_;
   int64_t sample_, part_, panel_, panels_, frame_, frames_, row_, rows_, col_, cols_;
+  int64_t whole_, cut_again_;           ///< columns between these are not cut
   char* slots_;                         ///< t_.slots frames of input
   const char** held_;                   ///< the frame in each of them, null when free
   const char** taps_;                   ///< [step][kt]
   const void** from_;                   ///< [kh], for RowTask
   int64_t *offsets_, *weight_offsets_;  ///< [kt * kh]
+  float* noise_;                        ///< [rows]
 };
 
 }  // namespace

@@ -26,17 +26,21 @@ static inline void finish(const Epilogue& e, int64_t row, int64_t rows, int64_t 
   with_activation(e.activation, [&](auto act) {
     with_stored(e.out_dtype, [&](auto element) {
       using Out = decltype(element);
+      const Epilogue own = e;  // not reachable through `out`, so its fields stay in registers
       each_vector(cols, [&](int64_t c, int64_t n) {
-        const Floats bias = e.bias ? load_some(e.bias + col + c, n) : Floats{};
-        for (int64_t i = 0; i < rows; i++) {
-          const int64_t r = row + i, at = r * e.out_stride + col + c;
-          Floats y = load(sums + i * stride + c) + bias;
-          if (e.row_bias) y += e.row_scale * e.row_bias[r];
+        const Floats bias = own.bias ? load_some(own.bias + col + c, n) : Floats{};
+        const float* from = sums + c;
+        int64_t at = row * own.out_stride + col + c;
+        for (int64_t r = row; r < row + rows; r++, from += stride, at += own.out_stride) {
+          Floats y = load(from) + bias;
+          if (own.row_bias) y += own.row_scale * own.row_bias[r];
           y = act(y);
-          if (e.gate)
-            y *= load_any(e.gate_dtype, e.gate, (e.gate_row + r) / e.gate_rows * e.gate_stride + col + c, n);
-          if (e.residual) y += load_some(static_cast<const Out*>(e.residual) + at, n);
-          store_some(static_cast<Out*>(e.out) + at, y, n);
+          if (own.gate) {
+            const int64_t gate_row = (own.gate_row + r) / own.gate_rows;
+            y *= load_any(own.gate_dtype, own.gate, gate_row * own.gate_stride + col + c, n);
+          }
+          if (own.residual) y += load_some(static_cast<const Out*>(own.residual) + at, n);
+          store_some(static_cast<Out*>(own.out) + at, y, n);
         }
       });
     });

@@ -126,7 +126,7 @@ void copy_rows(const CopyRowsTask& task) {
 }  // namespace
 
 extern const GemmKernels gemm_kernels;
-const GemmKernels gemm_kernels = {kBf16Operand,  kBlockRows, kBlockRowsBf16, multiply_f32,
-                                  multiply_bf16, pack,       copy_rows};
+const GemmKernels gemm_kernels = {kBf16Operand, kBlockRows,    kBlockRowsBf16, kDepthBf16,
+                                  multiply_f32, multiply_bf16, pack,           copy_rows};
 
 }  // namespace fsv::cpu::FSV_ISA

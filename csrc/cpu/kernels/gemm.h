@@ -98,6 +98,8 @@ struct GemmKernels {
   DType bf16_operand;
   /// Rows that the micro-kernel takes at a time; blocks of a multiple of it waste nothing.
   int64_t row_block_f32, row_block_bf16;
+  /// Elements of k by which bf16 panels are read: a segment may begin at a multiple of them.
+  int64_t depth_bf16;
   void (*multiply_f32)(const GemmTask&);
   void (*multiply_bf16)(const GemmTask&);
   void (*pack)(const PackTask&);

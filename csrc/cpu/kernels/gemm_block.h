@@ -283,6 +283,7 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
 }
 
 inline constexpr int kBlockRowsBf16 = 32;
+inline constexpr int kDepthBf16 = 32;
 static inline int64_t most_rows_bf16(int64_t) { return kBlockRowsBf16; }
 
 /// Writes all of 16 or 32 rows of c, however few are asked for.
@@ -299,6 +300,7 @@ static inline void end_bf16() { tile_release(); }
 #else
 
 inline constexpr int kBlockRowsBf16 = kBlockRows;
+inline constexpr int kDepthBf16 = 2;
 static inline int64_t most_rows_bf16(int64_t cols) { return most_rows(cols); }
 
 static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
