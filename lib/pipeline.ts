@@ -441,16 +441,18 @@ export class FSVideoPipeline {
   async #planWithin(request: ResolvedRequest): Promise<Plan> {
     let chunk = Math.min(decodeChunks[request.decoder], request.latentFrames)
     if (this.device.dry) return { peakBytes: 0, weightBytes: 0, decodeChunk: chunk }
+    let needed = Infinity
     for (;;) {
       const plan = await this.#planned(request, chunk)
       const available = this.#budget(request, plan)
       if (plan.peakBytes <= available) return plan
+      needed = Math.min(needed, plan.peakBytes)
       if (chunk === 1)
         throw new FSVideoError(
           'ERR_FSVIDEO_OUT_OF_MEMORY',
-          `this generation needs ${megabytes(plan.peakBytes)} on ${this.device.name}, of which ${megabytes(plan.weightBytes)} are weights; ` +
+          `this generation needs ${megabytes(needed)} on ${this.device.name}, of which ${megabytes(plan.weightBytes)} are weights; ` +
             `${megabytes(available)} may be used. Fewer frames, a smaller size or the lite decoder need less`,
-          { needed: plan.peakBytes, available },
+          { needed, available },
         )
       chunk = Math.ceil(chunk / 2)
     }

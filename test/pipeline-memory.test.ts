@@ -1,0 +1,144 @@
+/** That the pipeline knows beforehand what memory a request takes, keeps to what it is allowed, and says what it would need. */
+import { readFileSync } from 'node:fs'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { FSVideoPipeline } from '../lib/pipeline.js'
+import type { GenerateRequest } from '../lib/requests.js'
+import { picture, randomModel } from './pipeline-model.js'
+import { refusal } from './refusals.js'
+
+const test = suite('memory of the pipeline')
+const tiny = await FSVideoPipeline.fromPretrained(await randomModel('tiny'), { device: 'cpu' })
+const demo = await FSVideoPipeline.fromPretrained(await randomModel('demo'), { device: 'cpu' })
+test.after(async () => {
+  await tiny.dispose()
+  await demo.dispose()
+})
+
+const request: GenerateRequest = {
+  image: picture(1),
+  prompt: 'a red ball',
+  width: 128,
+  height: 128,
+  frames: 9,
+  steps: 2,
+  refinerSteps: 1,
+}
+const megabyte = 2 ** 20
+
+/** Resident bytes of this process. */
+function resident(): number {
+  const pages = Number(readFileSync('/proc/self/statm', 'utf8').split(' ')[1])
+  return pages * 4096
+}
+
+const cases: [string, FSVideoPipeline, Partial<GenerateRequest>][] = [
+  ['tiny', tiny, {}],
+  ['tiny, lite', tiny, { decoder: 'lite', frames: 17 }],
+  ['tiny, a picture', tiny, { frames: 1 }],
+  ['tiny, many steps', tiny, { steps: 7, refinerSteps: 6, solver: 'unipc', refinerSolver: 'unipc' }],
+  [
+    'tiny, re-noise',
+    tiny,
+    { solver: 'renoise', refinerSolver: 'renoise', refinerSteps: undefined, refinerSigmas: [0.7, 0.4] },
+  ],
+  ['tiny, no guidance', tiny, { guidanceScale: 1, width: 256 }],
+  ['tiny, a batch', tiny, { seed: [1, 2, 3], prompt: ['a', 'a longer one', 'of three'] }],
+  ['tiny, embeddings', tiny, { imageEmbeds: { data: new Float32Array(17 * 32), shape: [17, 32] } }],
+  ['tiny, large', tiny, { width: 384, height: 256, frames: 17 }],
+  ['demo', demo, {}],
+  ['demo, lite', demo, { decoder: 'lite', width: 256 }],
+]
+for (const [name, pipe, changes] of cases)
+  test(`the plan is what is then measured: ${name}`, async () => {
+    const wanted = { ...request, ...changes }
+    const plan = await pipe.plan(wanted)
+    assert.is(plan.weightBytes, pipe.device.memory().inUse)
+    const videos = await pipe.generateBatch(wanted)
+    const { planned, peak } = videos[0]!.report.memory
+    assert.is(planned, plan.peakBytes)
+    assert.ok(Math.abs(planned / peak - 1) <= 0.15, `${name}: planned ${planned}, measured ${peak}`)
+    // Bytes in use depend on the order of calls alone, so that the plan is not only near.
+    assert.is(planned, peak, name)
+    assert.is(pipe.device.memory().inUse, plan.weightBytes)
+    assert.equal(await pipe.plan(wanted), plan)
+  })
+
+test('the process grows by about what was planned', async () => {
+  const wanted = { ...request, width: 384, height: 384, frames: 17 }
+  const { peakBytes, weightBytes } = await tiny.plan(wanted)
+  await tiny.generate(request)
+  let most = 0
+  const before = resident()
+  for await (const _ of tiny.stream(wanted)) most = Math.max(most, resident())
+  const [grown, planned] = [most - before, peakBytes - weightBytes]
+  // Pages that were never written are not resident, and the frames and the engine's buffers are not the device's.
+  assert.ok(grown < 1.2 * planned + 32 * megabyte, `grew by ${grown}, planned ${planned}`)
+  assert.ok(grown > 0.4 * planned - 16 * megabyte, `grew by ${grown}, planned ${planned}`)
+})
+
+test('more than is allowed is refused before any work, with bytes', async () => {
+  const { peakBytes, decodeChunk } = await tiny.plan({ ...request, frames: 17 })
+  assert.is(decodeChunk, 4)
+  tiny.device.resetStats()
+  const maxMemory = 3 * megabyte
+  const error = await refusal(() => tiny.generate({ ...request, frames: 17, maxMemory }))
+  assert.is(error.code, 'ERR_FSVIDEO_OUT_OF_MEMORY')
+  assert.is(error.available, maxMemory)
+  assert.ok(error.needed! > maxMemory && error.needed! < peakBytes)
+  assert.match(error.message, /lite decoder/)
+  assert.equal(
+    Object.values(tiny.device.stats())
+      .map(({ calls }) => calls)
+      .filter((calls) => calls > 0),
+    [],
+    'nothing ran',
+  )
+  // What it says that it needs is enough.
+  const video = await tiny.generate({ ...request, frames: 17, maxMemory: error.needed })
+  assert.ok(video.report.memory.peak <= error.needed!)
+})
+
+test('between the two it decodes in smaller chunks, to the same bits', async () => {
+  const wanted = { ...request, frames: 17, width: 256 }
+  const { peakBytes } = await tiny.plan(wanted)
+  const free = await tiny.generate(wanted)
+  const seen = new Set<number>()
+  for (const share of [0.95, 0.8, 0.65, 0.55]) {
+    const maxMemory = Math.floor(share * peakBytes)
+    const plan = await tiny.plan({ ...wanted, maxMemory }).catch(() => undefined)
+    if (!plan) continue
+    seen.add(plan.decodeChunk)
+    assert.ok(plan.peakBytes <= maxMemory)
+    const { frames, report } = await tiny.generate({ ...wanted, maxMemory })
+    assert.ok(report.memory.peak <= maxMemory)
+    assert.ok(
+      Buffer.concat([...frames]).equals(Buffer.concat([...free.frames])),
+      `chunks of ${plan.decodeChunk}`,
+    )
+  }
+  assert.ok(seen.size > 0 && !seen.has(4), `chunks chosen: ${[...seen]}`)
+})
+
+test('the limit of the device counts as well, and what others hold on it', async () => {
+  const { peakBytes } = await tiny.plan(request)
+  const folder = tiny.model.folder
+  const small = await FSVideoPipeline.fromPretrained(folder, { device: 'cpu', memoryLimit: 8 * megabyte })
+  const error = await refusal(() => small.generate(request))
+  assert.is(error.code, 'ERR_FSVIDEO_OUT_OF_MEMORY')
+  assert.ok(error.needed! <= peakBytes && error.available! <= 8 * megabyte)
+  const other = small.device.tensor(new Uint8Array(megabyte), [megabyte])
+  const less = await refusal(() => small.plan(request))
+  assert.is(less.available, error.available! - megabyte)
+  other.dispose()
+  await small.dispose()
+  // The plan is of what is in use; what is reserved is more by the gaps between.
+  const enough = await FSVideoPipeline.fromPretrained(folder, {
+    device: 'cpu',
+    memoryLimit: 2 * peakBytes,
+  })
+  await enough.generate(request)
+  await enough.dispose()
+})
+
+test.run()
