@@ -7,18 +7,37 @@ const path = require('node:path')
 
 const root = path.join(__dirname, '..')
 const out = path.resolve(process.argv[2] || path.join(root, 'build/Release/fsvideo.node'))
-const options = ['FSV_SANITIZE', 'FSV_AMX_EMULATION'].filter((name) => process.env[name] === '1')
+const variants = ['FSV_SANITIZE', 'FSV_AMX_EMULATION']
+const options = variants.filter((name) => process.env[name] === '1')
 const dir = path.join(root, 'build-cmake', ['release', ...options].join('-').toLowerCase())
-const cmake = require.resolve('cmake-js/bin/cmake-js')
+const run = (command, args) => {
+  const { status } = spawnSync(command, args, { stdio: 'inherit', cwd: root })
+  if (status !== 0) process.exit(status ?? 1)
+}
 
-// `configure` each time: `build` alone would ignore changed options. 0.8 s when nothing changed.
-for (const step of ['configure', 'build']) {
-  const defines = ['FSV_SANITIZE', 'FSV_AMX_EMULATION'].map(
-    (name) => `--CD${name}=${options.includes(name) ? 'ON' : 'OFF'}`,
-  )
-  const args = [cmake, step, '-d', root, '-O', dir, '-B', 'Release', '-p', '2', ...defines]
-  const run = spawnSync(process.execPath, args, { stdio: 'inherit', cwd: root })
-  if (run.status !== 0) process.exit(run.status ?? 1)
+let cmakeJs
+try {
+  cmakeJs = require.resolve('cmake-js/bin/cmake-js')
+} catch {
+  // Installed as a dependency: plain CMake does as well.
+}
+if (cmakeJs) {
+  // `configure` each time: `build` alone would ignore changed options. 0.8 s when nothing changed.
+  const values = variants.map((name) => `--CD${name}=${options.includes(name) ? 'ON' : 'OFF'}`)
+  for (const step of ['configure', 'build'])
+    run(process.execPath, [cmakeJs, step, '-d', root, '-O', dir, '-B', 'Release', '-p', '2', ...values])
+} else {
+  const values = variants.map((name) => `-D${name}=${options.includes(name) ? 'ON' : 'OFF'}`)
+  run('cmake', [
+    '-S',
+    root,
+    '-B',
+    dir,
+    '-DCMAKE_BUILD_TYPE=Release',
+    `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${dir}/Release`,
+    ...values,
+  ])
+  run('cmake', ['--build', dir, '--parallel', '2'])
 }
 fs.mkdirSync(path.dirname(out), { recursive: true })
 fs.rmSync(out, { force: true })

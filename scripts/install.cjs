@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // npm's install step. A prebuilt addon for this platform is taken as it is; otherwise the addon is built from source, by CMake
-// where cmake and cmake-js are there, else by node-gyp with the portable kernels. Downloads nothing.
+// where there is a new enough one, else by node-gyp with the portable kernels. Downloads nothing.
 const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
@@ -20,13 +20,11 @@ function prebuilt() {
   }
 }
 
+/** CMake 3.25 or newer. */
 function hasCMake() {
-  try {
-    require.resolve('cmake-js/bin/cmake-js')
-  } catch {
-    return false
-  }
-  return spawnSync('cmake', ['--version']).status === 0
+  const { status, stdout } = spawnSync('cmake', ['--version'], { encoding: 'utf8' })
+  const [, major, minor] = /version (\d+)\.(\d+)/.exec(stdout ?? '') ?? []
+  return status === 0 && (major > 3 || (major === '3' && minor >= 25))
 }
 
 if (prebuilt()) process.exit(0)
