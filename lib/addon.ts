@@ -107,7 +107,7 @@ export interface Addon {
   from_rgb8: NativeOp
   to_rgb8: NativeOp
   dequantize_fp8: NativeOp
-  is_finite: NativeOp
+  all_finite: NativeOp
   dynamic_mask: NativeOp
   pack: NativeOp
 }

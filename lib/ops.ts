@@ -385,7 +385,7 @@ export function dequantizeFp8(values: Tensor, scales: Tensor, dtype: DType = 'f3
 /** i32 [1]: 1 if every element is finite, else 0. */
 export function allFinite(x: Tensor): Tensor {
   const device = deviceOf(x, 'allFinite.x')
-  return new Tensor(device, addon().is_finite(device.native, x.native))
+  return new Tensor(device, addon().all_finite(device.native, x.native))
 }
 
 /** The refiner's dynamic mask (FSVideo 2.4.2) from the first frame's true and upsampled latents a, b [B, 1, H, W, C]. → [B, frames, H, W, channels] */

@@ -43,11 +43,11 @@ const refusals: Record<string, [() => unknown, string][]> = {
     ],
     [
       () => ops.linear(t([2, 8], 'bf16'), t([4, 8], 'f8e4m3')),
-      'linear.weight_scale must be [4] f32, got nothing',
+      'linear.weightScale must be [4] f32, got nothing',
     ],
     [
       () => ops.linear(x(), t([4, 8]), { weightScale: t([4]) }),
-      'linear.weight_scale must be nothing beside a weight that is not f8e4m3, got [4] f32',
+      'linear.weightScale must be nothing beside a weight that is not f8e4m3, got [4] f32',
     ],
     [() => ops.linear(x(), t([4, 8]), { bias: t([5]) }), 'linear.bias must be [4] f32, got [5] f32'],
     [
@@ -84,7 +84,7 @@ const refusals: Record<string, [() => unknown, string][]> = {
     ],
     [
       () => ops.attention(q(), q(), q(), { keyLengths: t([2]) }),
-      'attention.key_lengths must be [2] i32, got [2] f32',
+      'attention.keyLengths must be [2] i32, got [2] f32',
     ],
     [
       () => ops.attention(q(), q(), q(), { scale: Number.NaN }),
@@ -94,87 +94,87 @@ const refusals: Record<string, [() => unknown, string][]> = {
   linearAttention: [
     [
       () => ops.linearAttention(t([4, 20])),
-      'linear_attention.qkv must be a last dimension that 3 divides, got [4, 20] f32',
+      'linearAttention.qkv must be a last dimension that 3 divides, got [4, 20] f32',
     ],
     [
       () => ops.linearAttention(t([4, 96]), { headDim: 24 }),
-      "linear_attention.head_dim must be a divisor of 32, a third of qkv's last dimension, got 24",
+      "linearAttention.headDim must be a divisor of 32, a third of qkv's last dimension, got 24",
     ],
     [
       () => ops.linearAttention(t([4, 96]), { eps: -1 }),
-      'linear_attention.eps must be finite and at least 0, got -1',
+      'linearAttention.eps must be finite and at least 0, got -1',
     ],
   ],
   layerMemory: [
-    [() => ops.layerMemory([], x(), t([1, 8])), 'layer_memory.states must be 1 to 64 tensors, got 0 tensors'],
+    [() => ops.layerMemory([], x(), t([1, 8])), 'layerMemory.states must be 1 to 64 tensors, got 0 tensors'],
     [
       () => ops.layerMemory([x(), t([2, 3, 7])], x(), t([2, 8])),
-      'layer_memory.states[1] must be [2, 3, 8] f32, got [2, 3, 7] f32',
+      'layerMemory.states[1] must be [2, 3, 8] f32, got [2, 3, 7] f32',
     ],
-    [() => ops.layerMemory([x()], x(), t([2, 8])), 'layer_memory.router must be [1, 8] f32, got [2, 8] f32'],
+    [() => ops.layerMemory([x()], x(), t([2, 8])), 'layerMemory.router must be [1, 8] f32, got [2, 8] f32'],
     [
       () => ops.layerMemory([x()], t([2, 3, 8], 'bf16'), t([1, 8])),
-      'layer_memory.router_input must be [2, 3, 8] f32, got [2, 3, 8] bf16',
+      'layerMemory.routerInput must be [2, 3, 8] f32, got [2, 3, 8] bf16',
     ],
     [
       () => ops.layerMemory([x()], x(), t([1, 8]), { routerBias: t([2]) }),
-      'layer_memory.router_bias must be [1] f32, got [2] f32',
+      'layerMemory.routerBias must be [1] f32, got [2] f32',
     ],
     [
       () => ops.layerMemory([x()], x(), t([1, 8]), { scale: t([8]) }),
-      'layer_memory.scale must be [2, 8] f32, got [8] f32',
+      'layerMemory.scale must be [2, 8] f32, got [8] f32',
     ],
     [
       () => ops.layerMemory([x()], x(), t([1, 8]), { eps: Number.POSITIVE_INFINITY }),
-      'layer_memory.eps must be a finite number, got Infinity',
+      'layerMemory.eps must be a finite number, got Infinity',
     ],
   ],
   normModulate: [
-    [() => ops.normModulate(t([8])), 'norm_modulate.x must be [B, ..., C] f32 or bf16, got [8] f32'],
+    [() => ops.normModulate(t([8])), 'normModulate.x must be [B, ..., C] f32 or bf16, got [8] f32'],
     [
       () => ops.normModulate(x(), { weight: t([8], 'bf16') }),
-      'norm_modulate.weight must be [8] f32, got [8] bf16',
+      'normModulate.weight must be [8] f32, got [8] bf16',
     ],
     [
       () => ops.normModulate(x(), { shift: t([3, 8]) }),
-      'norm_modulate.shift must be [2, 8] f32, got [3, 8] f32',
+      'normModulate.shift must be [2, 8] f32, got [3, 8] f32',
     ],
-    [() => ops.normModulate(x(), { dtype: 'i32' }), 'norm_modulate.dtype must be f32 or bf16, got i32'],
+    [() => ops.normModulate(x(), { dtype: 'i32' }), 'normModulate.dtype must be f32 or bf16, got i32'],
   ],
   qkNormRope: [
     [
       () => ops.qkNormRope(x(), { heads: 3 }),
-      'qk_norm_rope.heads must be a divisor of 8, the channels of x, got 3',
+      'qkNormRope.heads must be a divisor of 8, the channels of x, got 3',
     ],
     [
       () => ops.qkNormRope(x(), { heads: 0 }),
-      'qk_norm_rope.heads must be a divisor of 8, the channels of x, got 0',
+      'qkNormRope.heads must be a divisor of 8, the channels of x, got 0',
     ],
     [
       () => ops.qkNormRope(x(), { heads: 8, rotations: t([3, 0, 2]) }),
-      'qk_norm_rope.heads must be such that heads have an even size, not 1, got 8',
+      'qkNormRope.heads must be such that heads have an even size, not 1, got 8',
     ],
     [
       () => ops.qkNormRope(x(), { heads: 2, rotations: t([2, 2, 2]) }),
-      'qk_norm_rope.rotations must be [3, 2, 2] f32, got [2, 2, 2] f32',
+      'qkNormRope.rotations must be [3, 2, 2] f32, got [2, 2, 2] f32',
     ],
   ],
   pixelNorm: [
-    [() => ops.pixelNorm(t([])), 'pixel_norm.x must be [..., C] f32 or bf16, got [] f32'],
-    [() => ops.pixelNorm(x(), { bias: t([7]) }), 'pixel_norm.bias must be [8] f32, got [7] f32'],
+    [() => ops.pixelNorm(t([])), 'pixelNorm.x must be [..., C] f32 or bf16, got [] f32'],
+    [() => ops.pixelNorm(x(), { bias: t([7]) }), 'pixelNorm.bias must be [8] f32, got [7] f32'],
     [
       () => ops.pixelNorm(x(), { residual: t([2, 3, 8], 'bf16') }),
-      'pixel_norm.residual must be [2, 3, 8] f32, got [2, 3, 8] bf16',
+      'pixelNorm.residual must be [2, 3, 8] f32, got [2, 3, 8] bf16',
     ],
   ],
   groupNorm: [
     [
       () => ops.groupNorm(x(), { groups: 3 }),
-      'group_norm.groups must be a divisor of 8, the channels of x, got 3',
+      'groupNorm.groups must be a divisor of 8, the channels of x, got 3',
     ],
     [
       () => ops.groupNorm(x(), { groups: 2, weight: t([2]) }),
-      'group_norm.weight must be [8] f32, got [2] f32',
+      'groupNorm.weight must be [8] f32, got [2] f32',
     ],
   ],
   conv3d: [
@@ -193,11 +193,11 @@ const refusals: Record<string, [() => unknown, string][]> = {
     ],
     [
       () => ops.conv3d(video(), kernel(), { stride: [1, 0, 1] }),
-      'conv3d.stride_h must be from 1 to 1048576, got 0',
+      'conv3d.strideH must be from 1 to 1048576, got 0',
     ],
     [
       () => ops.conv3d(video(), kernel(), { padTime: [-1, 0] }),
-      'conv3d.pad_left must be from 0 to 1048576, got -1',
+      'conv3d.padLeft must be from 0 to 1048576, got -1',
     ],
     [
       () => ops.conv3d(t([1, 2, 6, 6, 8]), kernel()),
@@ -221,7 +221,7 @@ const refusals: Record<string, [() => unknown, string][]> = {
     ],
     [
       () => ops.conv3d(video(), kernel(), { groupCausal: { size: 2, first: 1 } }),
-      'conv3d.group_size must be 0 unless kt is 3, stride_t 1, pad_left and the frames of before 1 together, and pad_right 1, got 2',
+      'conv3d.groupSize must be 0 unless kt is 3, stride_t 1, pad_left and the frames of before 1 together, and pad_right 1, got 2',
     ],
     [
       () => ops.conv3d(video(), kernel(), { noiseWeight: Number.NaN }),
@@ -247,7 +247,7 @@ const refusals: Record<string, [() => unknown, string][]> = {
     ],
     [
       () => ops.unshuffle3d(t([1, 0, 6, 6, 8]), { repeatFirst: 1 }),
-      'unshuffle3d.repeat_first must be from 0 to 0, got 1',
+      'unshuffle3d.repeatFirst must be from 0 to 0, got 1',
     ],
   ],
   shuffle3d: [
@@ -257,7 +257,7 @@ const refusals: Record<string, [() => unknown, string][]> = {
     ],
     [
       () => ops.shuffle3d(video(), { space: 2, dropFirst: 5 }),
-      'shuffle3d.drop_first must be from 0 to 4, got 5',
+      'shuffle3d.dropFirst must be from 0 to 4, got 5',
     ],
     [
       () => ops.shuffle3d(video(), { space: 2, shortcut: t([1, 4, 6, 6, 3]) }),
@@ -340,39 +340,39 @@ const refusals: Record<string, [() => unknown, string][]> = {
   ],
   glu: [[() => ops.glu(t([2, 7])), 'glu.x must be an even last dimension, got [2, 7] f32']],
   rgb8: [
-    [() => ops.fromRgb8(x()), 'from_rgb8.x must be [...] u8, got [2, 3, 8] f32'],
-    [() => ops.toRgb8(t([3], 'u8')), 'to_rgb8.x must be [...] f32 or bf16, got [3] u8'],
+    [() => ops.fromRgb8(x()), 'fromRgb8.x must be [...] u8, got [2, 3, 8] f32'],
+    [() => ops.toRgb8(t([3], 'u8')), 'toRgb8.x must be [...] f32 or bf16, got [3] u8'],
   ],
   fp8: [
-    [() => ops.quantizeFp8(t([])), 'quantize_fp8.x must be [..., K] f32 or bf16, got [] f32'],
+    [() => ops.quantizeFp8(t([])), 'quantizeFp8.x must be [..., K] f32 or bf16, got [] f32'],
     [
       () => ops.dequantizeFp8(t([2, 8], 'f8e4m3'), t([3])),
-      'dequantize_fp8.scales must be [2] f32, got [3] f32',
+      'dequantizeFp8.scales must be [2] f32, got [3] f32',
     ],
   ],
-  allFinite: [[() => ops.allFinite(ids(3)), 'is_finite.x must be [...] f32 or bf16, got [3] i32']],
+  allFinite: [[() => ops.allFinite(ids(3)), 'allFinite.x must be [...] f32 or bf16, got [3] i32']],
   dynamicMask: [
     [
       () => ops.dynamicMask(video(), video(), { frames: 2, channels: 4 }),
-      'dynamic_mask.a must be one frame, got [1, 4, 6, 6, 8] f32',
+      'dynamicMask.a must be one frame, got [1, 4, 6, 6, 8] f32',
     ],
     [
       () => ops.dynamicMask(t([1, 1, 6, 6, 8]), video(), { frames: 2, channels: 4 }),
-      'dynamic_mask.b must be [1, 1, 6, 6, 8] f32, got [1, 4, 6, 6, 8] f32',
+      'dynamicMask.b must be [1, 1, 6, 6, 8] f32, got [1, 4, 6, 6, 8] f32',
     ],
     [
       () => {
         const a = t([1, 1, 6, 6, 8])
         return ops.dynamicMask(a, a, { frames: 0, channels: 4 })
       },
-      'dynamic_mask.frames must be from 1 to 9007199254740992, got 0',
+      'dynamicMask.frames must be from 1 to 9007199254740992, got 0',
     ],
     [
       () => {
         const a = t([1, 1, 6, 6, 8])
         return ops.dynamicMask(a, a, { frames: 2, channels: 4, lo: 0.75, hi: 0.5 })
       },
-      'dynamic_mask.hi must be finite and at least 0.75, got 0.5',
+      'dynamicMask.hi must be finite and at least 0.75, got 0.5',
     ],
   ],
   pack: [

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "ops/contract.h"
 #include "ops/device.h"
 
 namespace fsv::addon {
@@ -91,7 +92,7 @@ class Arguments {
   Activation activation(const char* field);
   Shape shape(const char* field);
   Napi::Value next() { return info_[index_++]; }
-  std::string name(const char* field) const { return std::string(op_) + "." + field; }
+  std::string name(const char* field) const { return camel_case(op_) + "." + field; }
 
   /// Queues the op and wraps its result.
   template <class Args>

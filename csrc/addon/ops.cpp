@@ -327,9 +327,9 @@ Napi::Value run_dequantize_fp8(Arguments in) {
 }
 
 Napi::Value run_is_finite(Arguments in) {
-  IsFiniteArgs a;
+  AllFiniteArgs a;
   a.x = in.tensor("x");
-  return in.launch(&Backend::is_finite, a);
+  return in.launch(&Backend::all_finite, a);
 }
 
 Napi::Value run_dynamic_mask(Arguments in) {

@@ -88,11 +88,11 @@ void CpuBackend::to_rgb8(const ToRgb8Args& args) {
                      [&](int64_t begin, int64_t end, int) { kernels_.rows->to_rgb8(task, begin, end); });
 }
 
-void CpuBackend::is_finite(const IsFiniteArgs& args) {
-  const IsFiniteTask task = {.x = args.x.data, .dtype = args.x.dtype, .finite = args.out.as<int32_t>()};
+void CpuBackend::all_finite(const AllFiniteArgs& args) {
+  const AllFiniteTask task = {.x = args.x.data, .dtype = args.x.dtype, .finite = args.out.as<int32_t>()};
   *task.finite = 1;
   pool_.parallel_for(args.x.elements(), kElementsARange,
-                     [&](int64_t begin, int64_t end, int) { kernels_.rows->is_finite(task, begin, end); });
+                     [&](int64_t begin, int64_t end, int) { kernels_.rows->all_finite(task, begin, end); });
 }
 
 }  // namespace fsv::cpu

@@ -121,8 +121,8 @@ TensorSpec check(const DequantizeFp8Args& a) {
   return op.result(a.dtype, a.x.shape);
 }
 
-TensorSpec check(const IsFiniteArgs& a) {
-  const Contract op("is_finite");
+TensorSpec check(const AllFiniteArgs& a) {
+  const Contract op("all_finite");
   op.operand("x", a.x, "[...]", kFloats);
   return op.result(DType::i32, {1});
 }

@@ -1,9 +1,20 @@
 #include "ops/contract.h"
 
+#include <cctype>
 #include <cmath>
 #include <cstring>
 
 namespace fsv {
+
+std::string camel_case(std::string_view name) {
+  std::string out;
+  for (size_t i = 0; i < name.size(); i++) {
+    const bool word = i > 0 && name[i] == '_' && i + 1 < name.size();
+    out += word ? static_cast<char>(std::toupper(static_cast<unsigned char>(name[++i]))) : name[i];
+  }
+  return out;
+}
+
 namespace {
 
 const char* name_of(Layout layout) {
@@ -57,7 +68,7 @@ std::string describe(const TensorView& view) {
 }
 
 void Contract::fail(const char* name, std::string got, std::string expected) const {
-  throw invalid_argument(text(op_, ".", name), std::move(got), std::move(expected));
+  throw invalid_argument(text(camel_case(op_), ".", camel_case(name)), std::move(got), std::move(expected));
 }
 
 void Contract::operand(const char* name, const TensorView& view, const char* pattern, DTypes dtypes) const {

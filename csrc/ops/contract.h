@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 #include "core/error.h"
 #include "ops/ops.h"
@@ -47,6 +49,9 @@ std::string describe(const TensorView& view);
 inline bool is(const TensorView& view, DType dtype, const Shape& shape) {
   return view.given && view.layout == Layout::plain && view.dtype == dtype && view.shape == shape;
 }
+
+/// "layer_memory" -> "layerMemory": errors name ops and arguments as JavaScript does.
+std::string camel_case(std::string_view name);
 
 class Contract {
  public:

@@ -166,7 +166,7 @@ Cost cost(const DequantizeFp8Args& a) {
   return {elements(y), moved(y, {&a.x, &a.scales})};
 }
 
-Cost cost(const IsFiniteArgs& a) {
+Cost cost(const AllFiniteArgs& a) {
   const TensorSpec y = check(a);
   return {elements(a.x), moved(y, {&a.x})};
 }

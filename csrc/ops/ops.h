@@ -245,7 +245,7 @@ struct DequantizeFp8Args {
 };
 
 /// i32 [1]: 1 if every element of x is finite, else 0.
-struct IsFiniteArgs {
+struct AllFiniteArgs {
   TensorView x, out;
 };
 
@@ -297,7 +297,7 @@ struct PackArgs {
   X(to_rgb8, ToRgb8)                   \
   X(quantize_fp8, QuantizeFp8)         \
   X(dequantize_fp8, DequantizeFp8)     \
-  X(is_finite, IsFinite)               \
+  X(all_finite, AllFinite)             \
   X(dynamic_mask, DynamicMask)         \
   X(pack, Pack)
 

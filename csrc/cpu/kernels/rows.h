@@ -140,7 +140,7 @@ struct Fp8Task {
 };
 
 /// Stores 0 to `finite` when the range has an infinity or NaN. A range is of elements.
-struct IsFiniteTask {
+struct AllFiniteTask {
   const void* x;
   DType dtype;
   int32_t* finite;
@@ -190,7 +190,7 @@ struct ShuffleTask {
   X(to_rgb8, Rgb8Task)                   \
   X(quantize_fp8, Fp8Task)               \
   X(dequantize_fp8, Fp8Task)             \
-  X(is_finite, IsFiniteTask)             \
+  X(all_finite, AllFiniteTask)             \
   X(mean_abs_difference, DifferenceTask) \
   X(unshuffle, ShuffleTask)              \
   X(shuffle, ShuffleTask)

@@ -153,7 +153,7 @@ void dequantize_fp8(const Fp8Task& task, int64_t begin, int64_t end) {
   });
 }
 
-void is_finite(const IsFiniteTask& task, int64_t begin, int64_t end) {
+void all_finite(const AllFiniteTask& task, int64_t begin, int64_t end) {
   with_stored(task.dtype, [&](auto stored) {
     const auto* x = static_cast<const decltype(stored)*>(task.x) + begin;
     Words largest_bits = {};
