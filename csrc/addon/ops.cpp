@@ -326,7 +326,7 @@ Napi::Value run_dequantize_fp8(Arguments in) {
   return in.launch(&Backend::dequantize_fp8, a);
 }
 
-Napi::Value run_is_finite(Arguments in) {
+Napi::Value run_all_finite(Arguments in) {
   AllFiniteArgs a;
   a.x = in.tensor("x");
   return in.launch(&Backend::all_finite, a);
