@@ -18,9 +18,12 @@ export type NativeFile = { [brand]: 'file' }
 
 /** Bytes. `inUse`: held by live tensors and graphs; `reserved`: taken from the system; `mapped`: weight files in place. */
 export interface MemoryUse {
+  /** Of tensors, and the most of it since `resetPeak`. */
   inUse: number
   peak: number
+  /** Taken from the system: what is in use and what is free between. */
   reserved: number
+  reservedPeak: number
   mapped: number
 }
 

@@ -41,6 +41,8 @@ export interface Plan {
   /** Bytes: the most that is in use on the device at any time, and the part of it that is weights. */
   peakBytes: number
   weightBytes: number
+  /** Bytes: the most that is taken from the system, with what is free between. */
+  reservedBytes: number
   /** Latent frames that are decoded at a time. */
   decodeChunk: number
 }
@@ -82,6 +84,12 @@ export interface DoneEvent {
 }
 
 export type StreamEvent = ProgressEvent | FrameEvent | DoneEvent
+
+/** Bytes. */
+interface Shortage {
+  needed: number
+  available: number
+}
 
 /** Latent frames decoded at a time where memory allows it. */
 const decodeChunks = { standard: 4, lite: 1 }
@@ -440,30 +448,35 @@ export class FSVideoPipeline {
   /** The plan with the largest decode chunk that fits. Throws ERR_FSVIDEO_OUT_OF_MEMORY with needed and available bytes. */
   async #planWithin(request: ResolvedRequest): Promise<Plan> {
     let chunk = Math.min(decodeChunks[request.decoder], request.latentFrames)
-    if (this.device.dry) return { peakBytes: 0, weightBytes: 0, decodeChunk: chunk }
-    let needed = Infinity
+    if (this.device.dry) return { peakBytes: 0, weightBytes: 0, reservedBytes: 0, decodeChunk: chunk }
+    let least: Shortage | undefined
     for (;;) {
       const plan = await this.#planned(request, chunk)
-      const available = this.#budget(request, plan)
-      if (plan.peakBytes <= available) return plan
-      needed = Math.min(needed, plan.peakBytes)
+      const shortage = this.#shortage(request, plan)
+      if (!shortage) return plan
+      if (!least || shortage.needed < least.needed) least = shortage
       if (chunk === 1)
         throw new FSVideoError(
           'ERR_FSVIDEO_OUT_OF_MEMORY',
-          `this generation needs ${megabytes(needed)} on ${this.device.name}, of which ${megabytes(plan.weightBytes)} are weights; ` +
-            `${megabytes(available)} may be used. Fewer frames, a smaller size or the lite decoder need less`,
-          { needed, available },
+          `this generation needs ${megabytes(least.needed)} on ${this.device.name}, of which ${megabytes(plan.weightBytes)} are weights; ` +
+            `${megabytes(least.available)} may be used. Fewer frames, a smaller size or the lite decoder need less`,
+          { ...least },
         )
       chunk = Math.ceil(chunk / 2)
     }
   }
 
-  /** Bytes that this pipeline may come to: what the request allows, the device's limit, and what the system has left. */
-  #budget(request: ResolvedRequest, plan: Plan): number {
+  /** What the plan lacks most: of what the request allows to be in use, of the device's limit, or of what the system has left. */
+  #shortage(request: ResolvedRequest, plan: Plan): Shortage | undefined {
     const { reserved, inUse } = this.device.memory()
     const foreign = Math.max(0, inUse - plan.weightBytes)
     const system = os.freemem() + reserved - foreign
-    return Math.min(request.maxMemory ?? Infinity, (this.device.memoryLimit || Infinity) - foreign, system)
+    const limit = (this.device.memoryLimit || Infinity) - foreign
+    const shortages = [
+      { needed: plan.peakBytes, available: request.maxMemory ?? Infinity },
+      { needed: plan.reservedBytes, available: Math.min(limit, system) },
+    ].filter(({ needed, available }) => needed > available)
+    return shortages.sort((a, b) => a.available - a.needed - (b.available - b.needed))[0]
   }
 
   #planned(request: ResolvedRequest, chunk: number): Promise<Plan> {
@@ -518,9 +531,9 @@ export class FSVideoPipeline {
     const picture = blankPicture(request, this.model)
     twin.device.resetPeak()
     for await (const _ of twin.#run(short, new Array<Picture>(request.batch).fill(picture), chunk));
-    const { peak } = twin.device.memory()
+    const { peak, reservedPeak } = twin.device.memory()
     twin.device.trim()
-    return { peakBytes: peak, weightBytes, decodeChunk: chunk }
+    return { peakBytes: peak, weightBytes, reservedBytes: reservedPeak, decodeChunk: chunk }
   }
 
   async #makeTwin(): Promise<FSVideoPipeline> {

@@ -356,10 +356,14 @@ test('a device of the caller outlives the pipeline, with all its memory', async 
   const own = await open({ device })
   const before = device.memory().inUse
   assert.ok(before > 0)
-  const running = own.generate({ ...one, steps: 50 }).catch((error: FSVideoError) => error.code)
-  for await (const event of pipe.stream(one)) if (event.type === 'frame') break
+  let steps = 0
+  const onStep = () => void steps++
+  const running = own.generate({ ...one, steps: 500, onStep }).catch((error: FSVideoError) => error.code)
+  while (steps < 3) await new Promise(setImmediate)
+  const stepsBefore = steps
   await own.dispose()
   assert.is(await running, 'ERR_FSVIDEO_DISPOSED')
+  assert.ok(steps <= stepsBefore + 2, `${steps - stepsBefore} steps after the end`)
   await device.synchronize()
   assert.not(device.disposed)
   assert.is(device.memory().inUse, 0)

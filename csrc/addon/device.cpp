@@ -70,6 +70,7 @@ Napi::Value memory(const Info& info) {
   out.Set("inUse", static_cast<double>(use.in_use));
   out.Set("peak", static_cast<double>(use.peak));
   out.Set("reserved", static_cast<double>(use.reserved));
+  out.Set("reservedPeak", static_cast<double>(use.reserved_peak));
   out.Set("mapped", static_cast<double>(use.mapped));
   return out;
 }

@@ -28,7 +28,7 @@ Pool::Block* Pool::grow(size_t bytes, bool small) {
   }
   void* data = size >= bytes ? source_.allocate(size) : nullptr;
   if (!data) return nullptr;
-  usage_.reserved += size;
+  usage_.reserve(size);
   if (whole_segments_) usage_.add(size);
   Block* block = new Block{static_cast<char*>(data), size, ++segments_, true, small, nullptr, nullptr};
   free_list(small).insert(block);

@@ -31,10 +31,14 @@ class Pool {
   };
   /// Bytes over all pools of a device.
   struct Usage {
-    size_t in_use = 0, peak = 0, reserved = 0, limit = 0;
+    size_t in_use = 0, peak = 0, reserved = 0, reserved_peak = 0, limit = 0;
     void add(size_t bytes) {
       in_use += bytes;
       if (in_use > peak) peak = in_use;
+    }
+    void reserve(size_t bytes) {
+      reserved += bytes;
+      if (reserved > reserved_peak) reserved_peak = reserved;
     }
   };
 

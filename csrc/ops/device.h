@@ -69,7 +69,7 @@ struct Graph {
 };
 
 struct MemoryUse {
-  size_t in_use, peak, reserved, mapped;
+  size_t in_use, peak, reserved, reserved_peak, mapped;
 };
 
 class Device : public std::enable_shared_from_this<Device> {
@@ -118,8 +118,13 @@ class Device : public std::enable_shared_from_this<Device> {
   /// Work pushed from now on is skipped once the token is set; nullptr for none.
   void set_token(CancelToken token) { token_ = std::move(token); }
 
-  MemoryUse memory() const { return {usage_.in_use, usage_.peak, usage_.reserved, mapped_}; }
-  void reset_peak() { usage_.peak = usage_.in_use; }
+  MemoryUse memory() const {
+    return {usage_.in_use, usage_.peak, usage_.reserved, usage_.reserved_peak, mapped_};
+  }
+  void reset_peak() {
+    usage_.peak = usage_.in_use;
+    usage_.reserved_peak = usage_.reserved;
+  }
   /// Bytes that may be reserved; 0 for no limit.
   void set_limit(size_t bytes) { usage_.limit = bytes; }
   void trim() { pool_->trim(); }
