@@ -266,6 +266,7 @@ const cases: Record<string, ConvCase> = {
     residual: true,
     activation: 'silu',
   },
+  'depth-wise, long rows': { x: [1, 1, 2, 50, 40], outputs: 40, groups: 40 },
   'depth-wise 5x5': {
     x: [1, 2, 6, 9, 33],
     outputs: 33,

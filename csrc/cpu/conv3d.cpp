@@ -108,7 +108,7 @@ class Tile {
     row.channels = l.in;
     row.to_stride = l.pixel;
     if (l.kind == ConvKind::depthwise) {
-      channel = part_ * kDepthwiseChannels;
+      channel = part_ * c_.depthwise_channels();
       row.channels = std::min(t_.channels, c_.channels - channel);
       row.to_stride = t_.channels;
     }
@@ -143,7 +143,7 @@ class Tile {
         return;
       }
       case ConvKind::depthwise: {
-        const int64_t first = part_ * kDepthwiseChannels;
+        const int64_t first = part_ * c_.depthwise_channels();
         DepthwiseTask task;
         task.weight_stride = ceil_div(c_.channels, 16) * 16;
         task.window = {slots_, offsets_, c_.weight + first * 4, weight_offsets_};

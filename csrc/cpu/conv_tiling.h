@@ -16,6 +16,7 @@ inline constexpr int64_t kHeavyWeight =
     256 << 10;  // bytes; beyond, a pass over the weight must serve many pixels
 inline constexpr int64_t kHeavyPixels = 128;
 inline constexpr int64_t kMinCols = 64;
+inline constexpr int64_t kLongRow = 48;
 inline constexpr int64_t kFewCutPixels =
     1024;  // of a frame, from which on it pays to cut windows instead of copying
 inline constexpr int64_t kTasksPerThread = 4;  // so that none waits long for the last one
@@ -63,7 +64,12 @@ struct Conv {
   int64_t operand_bytes() const { return static_cast<int64_t>(size_of(operand)); }
   /// Parts that a tile takes one of: groups, or blocks of channels.
   int64_t parts() const {
-    return l.kind == ConvKind::depthwise ? ceil_div(channels, kDepthwiseChannels) : l.groups;
+    return l.kind == ConvKind::depthwise ? ceil_div(channels, depthwise_channels()) : l.groups;
+  }
+  /// Channels of a part: half as many when rows are long, so that more rows fit into scratch and fewer are
+  /// copied twice.
+  int64_t depthwise_channels() const {
+    return out_width < kLongRow ? kDepthwiseChannels : kDepthwiseChannels / 2;
   }
   int64_t panels() const { return l.kind == ConvKind::dense ? panel_count(l.out) : 1; }
   int64_t part_weight_bytes() const { return l.bytes / parts(); }
@@ -95,7 +101,7 @@ struct Tiling {
   int64_t row_bytes, slot_bytes;
 
   Tiling(const Conv& c, int threads) {
-    channels = std::min(kDepthwiseChannels, ceil_div(c.channels, 16) * 16);
+    channels = std::min(c.depthwise_channels(), ceil_div(c.channels, 16) * 16);
     cols = c.out_width, rows = c.out_height, frames = c.out_frames, panels = c.panels();
     const bool heavy = c.part_weight_bytes() > kHeavyWeight;
     measure(c);

@@ -2,6 +2,7 @@
 // over all taps.
 #include "cpu/kernels/conv.h"
 #include "cpu/kernels/epilogue.h"
+#include "cpu/kernels/gemm_block.h"
 
 namespace fsv::cpu::FSV_ISA {
 namespace {
@@ -17,10 +18,11 @@ void strip(const DepthwiseTask& task, int64_t first, int64_t c, float* to, int64
   for (int64_t s = 0; s < window.segments; s++) {
     const float* from = reinterpret_cast<const float*>(window.input + window.offsets[s]) + first * step + c;
     const float* weight = reinterpret_cast<const float*>(window.weight + window.weight_offsets[s]) + c;
-    for (int64_t i = 0; i < window.kw; i++, from += task.channels, weight += task.weight_stride) {
+    RowPointers<P> pixels(reinterpret_cast<const char*>(from), step * 4);
+    for (int64_t i = 0; i < window.kw; i++, pixels.advance(task.channels * 4), weight += task.weight_stride) {
       const Floats w = load(weight);
 #pragma GCC unroll 16
-      for (int p = 0; p < P; p++) sums[p] = fma(load(from + p * step), w, sums[p]);
+      for (int p = 0; p < P; p++) sums[p] = fma(pixels.template at<Floats>(p, 0), w, sums[p]);
     }
   }
 #pragma GCC unroll 16
