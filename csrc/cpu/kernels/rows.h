@@ -190,7 +190,7 @@ struct ShuffleTask {
   X(to_rgb8, Rgb8Task)                   \
   X(quantize_fp8, Fp8Task)               \
   X(dequantize_fp8, Fp8Task)             \
-  X(all_finite, AllFiniteTask)             \
+  X(all_finite, AllFiniteTask)           \
   X(mean_abs_difference, DifferenceTask) \
   X(unshuffle, ShuffleTask)              \
   X(shuffle, ShuffleTask)
