@@ -291,13 +291,19 @@ check('an aborted signal skips queued work, of graphs too, and nobody else', asy
 
 check('an abort stops a long queue soon', async () => {
   const controller = new AbortController()
-  device.withSignal(controller.signal, () => busy(3000))
+  // In the queue, and inside a graph that has begun.
+  const { graph } = device.capture(() => busy(1000))
+  device.withSignal(controller.signal, () => {
+    graph.replay()
+    busy(1000)
+  })
   await new Promise((resolve) => setTimeout(resolve, 20))
   const began = performance.now()
   controller.abort()
   await device.synchronize()
   assert.ok(performance.now() - began < 200)
   assert.is(device.depth, 0)
+  graph.dispose()
 })
 
 check('whatever is disposed of says so by code', async () => {
@@ -361,6 +367,11 @@ check(
     result.dispose()
     const { inUse, reserved } = other.memory()
     assert.equal([inUse, reserved], [0, 0])
+    const idle = await Device.open('cpu', { threads: 1 })
+    ops.fill(idle, [megabyte], 1).dispose()
+    assert.ok(idle.memory().reserved > 0)
+    idle.dispose()
+    assert.is(idle.memory().reserved, 0)
   },
 )
 
@@ -396,6 +407,27 @@ check('a limit is kept, told in bytes, and survived', async () => {
   graph.dispose()
   assert.is(small.memory().inUse, 0)
   small.dispose()
+})
+
+check('a limit is used to its end', async () => {
+  const tight = await Device.open('cpu', { threads: 1, memoryLimit: 5 * megabyte })
+  const large = ops.fill(tight, [(2.5 * megabyte) / 4], 1)
+  const small = ops.fill(tight, [10], 2)
+  assert.equal(await values(small), new Array(10).fill(2))
+  small.dispose()
+  large.dispose()
+  ops.fill(tight, [(5 * megabyte) / 4], 1).dispose()
+  const after = ops.fill(tight, [10], 3)
+  assert.equal(await values(after), new Array(10).fill(3))
+  after.dispose()
+  tight.dispose()
+})
+
+check('what is free is returned rather than kept beside what is new', () => {
+  device.trim()
+  const before = device.memory().reserved
+  for (let i = 1; i <= 30; i++) ops.fill(device, [(i * megabyte) / 4], 1).dispose()
+  assert.ok(device.memory().reserved <= before + 40 * megabyte)
 })
 
 check('the peak is the most that was in use, and trimming returns what is free', (atStart) => {
