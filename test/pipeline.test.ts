@@ -158,7 +158,9 @@ test('ready embeddings and latents are the same bits as what they stand for', as
   const embed = (text: string) => stages.encodeText([tokenizer.encode(text, 64, 'prompt')])
   const [prompt, negative] = [embed(one.prompt as string), embed(model.scheduler.negativePrompt)]
   const clip = await clipPixels(await loadImage(one.image as never), model.imageEncoder!.imageSize)
-  const image = stages.encodeClip(device.tensor(clip.data, [1, 1, clip.height, clip.width, 3]))
+  const image = device.scope(() =>
+    stages.encodeClip(device.tensor(clip.data, [1, 1, clip.height, clip.width, 3])),
+  )
   const noise = ops.randn(device, [1, 2, 1, 1, 16], { seeds: [7] })
   const host = async (tensor: Tensor) => ({ data: await tensor.toFloat32(), shape: tensor.shape.slice(1) })
   const rest = { ...one, prompt: undefined }
