@@ -341,9 +341,11 @@ test('what cannot be done is refused before any work', async () => {
 
 test('a pipeline that is disposed of refuses, and stops what it was doing', async () => {
   const own = await open()
-  const running = own.generate({ ...one, steps: 50 }).catch((error: FSVideoError) => error.code)
+  let steps = 0
+  const onStep = () => void steps++
+  const running = own.generate({ ...one, steps: 500, onStep }).catch((error: FSVideoError) => error.code)
   const waiting = own.generate(one).catch((error: FSVideoError) => error.code)
-  for await (const event of pipe.stream(one)) if (event.type === 'frame') break
+  while (steps < 3) await new Promise(setImmediate)
   await own.dispose()
   await own.dispose()
   assert.is(await running, 'ERR_FSVIDEO_DISPOSED')
