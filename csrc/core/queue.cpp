@@ -49,8 +49,11 @@ void Queue::loop() {
       items_.pop_front();
     }
     if (item.done) {
+      depth_.fetch_sub(1, std::memory_order_relaxed);  // first: who is told that all is done finds it so
       item.done(std::exchange(error_, nullptr));
-    } else if (!item.token || !item.token->load(std::memory_order_relaxed)) {
+      continue;
+    }
+    if (!item.token || !item.token->load(std::memory_order_relaxed)) {
       try {
         item.work();
       } catch (...) {
