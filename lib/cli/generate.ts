@@ -3,11 +3,12 @@
  * configuration before a weight is read; the pipeline does the rest.
  */
 import { FSVideoError } from '../errors.js'
+import type { ProgressEvent } from '../events.js'
 import { probeImage } from '../media/image.js'
 import { checkOutput } from '../media/video.js'
 import { loadTokenizer, type ModelFolder, readModelFolder } from '../model-folder.js'
 import type { ComputeType } from '../parameters.js'
-import { FSVideoPipeline, type ProgressEvent } from '../pipeline.js'
+import { FSVideoPipeline } from '../pipeline.js'
 import { type GenerateRequest, type ResolvedRequest, resolveRequest } from '../requests.js'
 import type { Stage } from '../stages.js'
 import { command } from './command.js'
