@@ -7,45 +7,12 @@ import * as assert from 'uvu/assert'
 import { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { Tensor } from '../lib/tensor.js'
-import { bf16, judge, Random, type Round, sameBits, sizeOf, upload } from './numbers.js'
+import { activate } from './activations.js'
+import { bf16, judge, Random, sameBits, sizeOf, upload } from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
 const channelCounts = [1, 3, 16, 37, 130, 515]
 const activations = ['none', 'silu', 'relu', 'gelu', 'gelu_tanh'] as const
-
-/** Phi by the series and continued fraction of the error function, to fp64. */
-function normalCdf(x: number): number {
-  const z = Math.abs(x)
-  let tail: number
-  if (z < 3) {
-    let term = z
-    let sum = z
-    for (let n = 1; Math.abs(term) > 1e-18 * sum; n++) sum += term *= (z * z) / (2 * n + 1)
-    tail = 0.5 - (sum * Math.exp((-z * z) / 2)) / Math.sqrt(2 * Math.PI)
-  } else {
-    let fraction = z
-    for (let n = 60; n > 0; n--) fraction = z + n / fraction
-    tail = Math.exp((-z * z) / 2) / Math.sqrt(2 * Math.PI) / fraction
-  }
-  return x < 0 ? tail : 1 - tail
-}
-
-function act(kind: ops.Activation, x: number, r: Round): number {
-  switch (kind) {
-    case 'none':
-      return x
-    case 'relu':
-      return Math.max(x, 0)
-    case 'silu':
-      return r(x / r(1 + r(Math.exp(-x))))
-    case 'gelu':
-      return r(x * r(normalCdf(x)))
-    case 'gelu_tanh': {
-      const inner = r(r(Math.sqrt(2 / Math.PI)) * r(x + r(r(0.044715) * r(x * r(x * x)))))
-      return r(r(0.5 * x) * r(1 + r(Math.tanh(inner))))
-    }
-  }
-}
 
 /** `values` cut into rows of `size`. */
 function rowsOf(values: readonly number[], size: number): number[][] {
@@ -175,7 +142,7 @@ for (const dtype of floats)
         const reference = (r: Round) =>
           plain(r).map((v, i) => {
             const c = i % channels
-            return act(activation, r(r(r(v * weight[c]!) + bias[c]!) + residual[i]!), r)
+            return activate(activation, r(r(r(v * weight[c]!) + bias[c]!) + residual[i]!), r)
           })
         await judge(result, shape, reference, activation)
       }
@@ -229,7 +196,7 @@ for (const dtype of floats)
       const reference = (r: Round) =>
         plain(r).map((v, i) => {
           const c = i % channels
-          return act('silu', r(r(r(v * weight[c]!) + bias[c]!) + residual[i]!), r)
+          return activate('silu', r(r(r(v * weight[c]!) + bias[c]!) + residual[i]!), r)
         })
       await judge(ops.groupNorm(tensor, options), shape, reference, 'with everything')
     })
@@ -242,7 +209,7 @@ for (const dtype of floats)
       const round = dtype === 'bf16' ? bf16 : Math.fround
       const x = [...near, ...random.array(1000, dtype, 4), 0, -0, 30, -30, 100, -100, 1e-20].map(round)
       const result = ops.activate(upload(device, x, [x.length], dtype), activation)
-      await judge(result, [x.length], (r) => x.map((v) => act(activation, v, r)), activation)
+      await judge(result, [x.length], (r) => x.map((v) => activate(activation, v, r)), activation)
     })
 
 for (const dtype of floats)
@@ -253,7 +220,7 @@ for (const dtype of floats)
       const result = ops.glu(upload(device, x, [3, 2 * channels], dtype))
       const reference = (r: Round) =>
         rowsOf(x, 2 * channels).flatMap((row) =>
-          row.slice(0, channels).map((v, c) => r(v * act('silu', row[channels + c]!, r))),
+          row.slice(0, channels).map((v, c) => r(v * activate('silu', row[channels + c]!, r))),
         )
       await judge(result, [3, channels], reference, 'glu')
     })
