@@ -8,7 +8,7 @@ import { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { Tensor } from '../lib/tensor.js'
 import { activate } from './activations.js'
-import { bf16, judge, Random, sameBits, sizeOf, upload } from './numbers.js'
+import { bf16, judge, Random, type Round, sameBits, sizeOf, upload } from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
 const channelCounts = [1, 3, 16, 37, 130, 515]
