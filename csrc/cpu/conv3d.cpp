@@ -63,7 +63,10 @@ class Tile {
       find_taps(t, count);
       for (int64_t p = panel_; p < panel_ + panels_; p++)
         for (int64_t i = 0; i < count; i++)
-          for (int64_t r = 0; r < rows_; r++) row(p, t, i, r);
+          for (int64_t r = 0, n; r < rows_; r += n) {
+            n = like_rows(r);
+            row(p, t, i, r, n);
+          }
       if (c_.direct) cut_columns(t, count);
     }
   }
@@ -134,12 +137,21 @@ class Tile {
     }
   }
 
-  /// Row `r` of output frame t + i; `p` is the panel of the weight if there are panels.
-  void row(int64_t p, int64_t t, int64_t i, int64_t r) {
+  /// Rows from `r` on that are done in one: those of a product whose windows have all of their rows.
+  int64_t like_rows(int64_t r) const {
+    if (c_.l.kind != ConvKind::dense) return 1;
+    if (c_.l.folded) return rows_ - r;
+    int64_t n = 0;
+    while (r + n < rows_ && whole_down(r + n)) n++;
+    return std::max<int64_t>(n, 1);
+  }
+
+  /// `count` like rows from `r` on of output frame t + i; `p` is the panel of the weight if there are panels.
+  void row(int64_t p, int64_t t, int64_t i, int64_t r, int64_t count) {
     const ConvLayout& l = c_.l;
     switch (l.kind) {
       case ConvKind::dense: {
-        if (whole_ < cut_again_) product(p, t, i, r, whole_, cut_again_ - whole_, false);
+        if (whole_ < cut_again_) across(p, t, i, r, count);
         return;
       }
       case ConvKind::depthwise: {
@@ -183,15 +195,37 @@ class Tile {
   }
   void cut_column(int64_t p, int64_t t, int64_t i, int64_t x) {
     for (int64_t r = 0, n; r < rows_; r += n) {
-      for (n = 0; r + n < rows_ && whole_down(r + n);) n++;
-      n = std::max<int64_t>(n, 1);
-      product(p, t, i, r, x, n, true);
+      n = like_rows(r);
+      down(p, t, i, r, x, n);
     }
   }
 
-  /// Panel `p` of `count` pixels of output frame t + i, from row `r` of the tile and column `x` on to the
-  /// right or down.
-  void product(int64_t p, int64_t t, int64_t i, int64_t r, int64_t x, int64_t count, bool down) {
+  /// Panel `p` of the whole windows of `count` rows from `r` on, of output frame t + i.
+  void across(int64_t p, int64_t t, int64_t i, int64_t r, int64_t count) {
+    GemmTask task = product(p, t, i, r, whole_);
+    const int64_t pixels = cut_again_ - whole_;
+    task.rows = count * pixels;
+    task.run_stride = (c_.l.folded ? 1 : c_.a.stride_h) * in_row_bytes();
+    task.epilogue.run = pixels;
+    task.epilogue.run_places = c_.out_width;
+    multiply(task);
+  }
+
+  /// Panel `p` of `count` pixels of column `x` from row `r` on, of output frame t + i.
+  void down(int64_t p, int64_t t, int64_t i, int64_t r, int64_t x, int64_t count) {
+    GemmTask task = product(p, t, i, r, x);
+    task.rows = count;
+    task.row_stride = c_.a.stride_h * in_row_bytes();
+    task.epilogue.out_stride *= c_.out_width;
+    if (c_.a.noise) {
+      for (int64_t n = 0; n < count; n++) noise_[n] = task.epilogue.row_bias[n * c_.out_width];
+      task.epilogue.row_bias = noise_;
+    }
+    multiply(task);
+  }
+
+  /// What the pixels of output frame t + i that are like pixel (r, x) have in common.
+  GemmTask product(int64_t p, int64_t t, int64_t i, int64_t r, int64_t x) const {
     const ConvLayout& l = c_.l;
     const int64_t element = c_.operand_bytes(), pixel = c_.direct ? c_.channels : l.pixel;
     const int64_t left = x * c_.a.stride_w - c_.a.pad_w;  // of the window
@@ -201,8 +235,7 @@ class Tile {
     task.a =
         slots_ +
         (c_.direct ? (left + begin) * pixel + part_ * l.in : (x - col_) * c_.a.stride_w * pixel) * element;
-    task.row_stride = down ? c_.a.stride_h * in_row_bytes() : c_.a.stride_w * pixel * element;
-    task.rows = count;
+    task.row_stride = c_.a.stride_w * pixel * element;
     task.k = (end - begin) * l.pixel;
     const int64_t segment = segment_bytes(c_.dtype, l.k);
     task.segments = find_segments(i, r, segment);
@@ -212,13 +245,9 @@ class Tile {
     task.panel_offsets = weight_offsets_;
     task.cols = std::min(kPanelCols, l.out - p * kPanelCols);
     task.epilogue = epilogue(t + i, r, x, part_ * l.out + p * kPanelCols);
-    if (down) {
-      task.epilogue.out_stride *= c_.out_width;
-      if (c_.a.noise) {
-        for (int64_t n = 0; n < count; n++) noise_[n] = task.epilogue.row_bias[n * c_.out_width];
-        task.epilogue.row_bias = noise_;
-      }
-    }
+    return task;
+  }
+  void multiply(const GemmTask& task) const {
     (c_.dtype == DType::f32 ? c_.gemm.multiply_f32 : c_.gemm.multiply_bf16)(task);
   }
 

@@ -73,9 +73,9 @@ void copy_queries(const AttentionTask& task, const State& s) {
 void multiply(DType dtype, const RowSource& rows, int64_t count, const char* panel, int64_t cols, float* c,
               int64_t c_stride) {
   if (dtype == DType::bf16)
-    multiply_rows_bf16(rows, count, panel, cols, c, c_stride);
+    multiply_rows_bf16(rows, count, panel, cols, {c, c_stride});
   else
-    multiply_rows<MultiplyF32>(rows, count, panel, cols, c, c_stride);
+    multiply_rows<MultiplyF32>(rows, count, panel, cols, {c, c_stride});
 }
 
 /// `n` probabilities where their scores were, in the type that the product with the values takes.
@@ -130,7 +130,7 @@ void attend_block(const AttentionTask& task, const State& s, int64_t row, int64_
                   int64_t count) {
   const bool bf16 = operand_of(task.dtype) == DType::bf16;
   const int64_t panel_bytes = segment_bytes(task.dtype, task.head_dim);
-  const RowSource queries{s.queries + row * s.query_stride, s.query_stride, task.head_dim, 1, nullptr};
+  const RowSource queries{s.queries + row * s.query_stride, {s.query_stride}, task.head_dim, 1, nullptr};
   const char* keys = static_cast<const char*>(task.keys) + key / kPanelCols * panel_bytes;
   for (int64_t i = 0; i < count; i += kPanelCols, keys += panel_bytes)
     multiply(task.dtype, queries, rows, keys, count - i < kPanelCols ? count - i : kPanelCols, s.scores + i,
@@ -142,7 +142,7 @@ void attend_block(const AttentionTask& task, const State& s, int64_t row, int64_
                      task.bias ? task.bias + (row + r) * task.bias_stride + key : nullptr, task.scale,
                      s.highest[row + r], s.total[row + r], bf16);
 
-  const RowSource probabilities{reinterpret_cast<const char*>(s.scores), kScoreStride * 4, count, 1, nullptr};
+  const RowSource probabilities{reinterpret_cast<const char*>(s.scores), {kScoreStride * 4}, count, 1, nullptr};
   const int64_t value_row = kPanelCols * static_cast<int64_t>(size_of(task.dtype));
   const char* values = static_cast<const char*>(task.values) + key * value_row;
   for (int64_t col = 0; col < task.head_dim; col += kPanelCols, values += task.value_panel_stride) {

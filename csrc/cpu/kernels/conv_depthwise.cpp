@@ -18,7 +18,7 @@ void strip(const DepthwiseTask& task, int64_t first, int64_t c, float* to, int64
   for (int64_t s = 0; s < window.segments; s++) {
     const float* from = reinterpret_cast<const float*>(window.input + window.offsets[s]) + first * step + c;
     const float* weight = reinterpret_cast<const float*>(window.weight + window.weight_offsets[s]) + c;
-    RowPointers<P> pixels(reinterpret_cast<const char*>(from), step * 4);
+    RowPointers<P> pixels(reinterpret_cast<const char*>(from), Steps{step * 4});
     for (int64_t i = 0; i < window.kw; i++, pixels.advance(task.channels * 4), weight += task.weight_stride) {
       const Floats w = load(weight);
 #pragma GCC unroll 16

@@ -12,13 +12,6 @@ static inline Floats load_any(DType dtype, const void* base, int64_t index, int6
                              : load_some(static_cast<const uint16_t*>(base) + index, n);
 }
 
-/// Before the sums are computed: the memory they will go to is called into cache meanwhile.
-static inline void fetch_result(const Epilogue& e, int64_t row, int64_t rows, int64_t col) {
-  const int64_t element = e.out_dtype == DType::f32 ? 4 : 2;
-  for (int64_t r = row; r < row + rows; r++)
-    if (0) __builtin_prefetch(static_cast<char*>(e.out) + (r * e.out_stride + col) * element, 1);
-}
-
 /// Rows row .. row + rows and columns col .. col + cols of the task; sums of a row are together, rows
 /// `stride` apart and padded to whole vectors.
 static inline void finish(const Epilogue& e, int64_t row, int64_t rows, int64_t col, int64_t cols,
@@ -30,10 +23,15 @@ static inline void finish(const Epilogue& e, int64_t row, int64_t rows, int64_t 
       each_vector(cols, [&](int64_t c, int64_t n) {
         const Floats bias = own.bias ? load_some(own.bias + col + c, n) : Floats{};
         const float* from = sums + c;
-        int64_t at = row * own.out_stride + col + c;
-        for (int64_t r = row; r < row + rows; r++, from += stride, at += own.out_stride) {
+        int64_t place = own.place(row), run_ends = row < own.run ? own.run : row - row % own.run + own.run;
+        for (int64_t r = row; r < row + rows; r++, place++, from += stride) {
+          if (r == run_ends) {
+            place += own.run_places - own.run;
+            run_ends += own.run;
+          }
+          const int64_t at = place * own.out_stride + col + c;
           Floats y = load(from) + bias;
-          if (own.row_bias) y += own.row_scale * own.row_bias[r];
+          if (own.row_bias) y += own.row_scale * own.row_bias[place];
           y = act(y);
           if (own.gate) {
             const int64_t gate_row = (own.gate_row + r) / own.gate_rows;

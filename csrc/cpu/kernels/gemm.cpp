@@ -9,34 +9,74 @@
 namespace fsv::cpu::FSV_ISA {
 namespace {
 
-using BlockKernel = void (*)(const RowSource&, int64_t, const char*, int64_t, float*, int64_t);
+/// The micro-kernels of one element type.
+struct Blocks {
+  DType dtype;
+  bool rounds;  ///< Target::rounded is known
+  int64_t (*most_rows)(int64_t cols);
+  int64_t (*group_rows)(int64_t cols);
+  void (*multiply)(const RowSource&, int64_t, const char*, int64_t, const Target&);
+};
+
+/// Whether a sum (0 or an ordinary number, as the machine's products of bf16 are) and its bias never make a
+/// denormal, which a difference of numbers can only be if they are below 2^-102.
+bool never_denormal(const float* bias, int64_t cols) {
+  bool never = true;
+  for (int64_t c = 0; bias && c < cols; c++)
+    never = never && (bias[c] == 0 || bias[c] >= 0x1p-102f || bias[c] <= -0x1p-102f);
+  return never;
+}
+
+/// Height of the next block of `rows`: the last two share what is left, so that 16 rows are 8 + 8, not 14 + 2.
+int64_t block_rows(int64_t rows, int64_t most, int64_t group) {
+  if (rows <= most) return rows;
+  if (rows >= 2 * most) return most;
+  const int64_t half = (rows + 1) / 2;
+  return group < most ? (half + group - 1) / group * group : half;
+}
 
 /// A panel of W stays in L2 while all rows pass it, so the caller keeps a task's rows few enough to stay
 /// there too.
-void multiply(const GemmTask& task, DType dtype, BlockKernel block, int64_t (*most_rows)(int64_t cols)) {
+void multiply(const GemmTask& task, const Blocks& blocks) {
   alignas(64) float sums[32 * kPanelCols];
+  const Epilogue& e = task.epilogue;
   const char* a = static_cast<const char*>(task.a);
   const char* panel = static_cast<const char*>(task.panels);
-  const int64_t panel_bytes = task.segments * segment_bytes(dtype, task.k);
+  const int64_t panel_bytes = task.segments * segment_bytes(blocks.dtype, task.k);
+  const int64_t run = e.run < task.rows ? e.run : task.rows;
+  const bool plain = blocks.rounds && e.out_dtype == DType::bf16 && e.activation == Activation::none &&
+                     !e.row_bias && !e.gate && !e.residual;
   for (int64_t col = 0; col < task.cols; col += kPanelCols, panel += panel_bytes) {
     const int64_t cols = task.cols - col < kPanelCols ? task.cols - col : kPanelCols;
-    const int64_t blocks = (task.rows + most_rows(cols) - 1) / most_rows(cols);
-    for (int64_t i = 0; i < blocks; i++) {  // of even height: 16 rows are 8 + 8, not 14 + 2
-      const int64_t row = task.rows * i / blocks, rows = task.rows * (i + 1) / blocks - row;
-      const RowSource source{a + row * task.row_stride, task.row_stride,   task.k, task.segments,
-                             task.segment_offsets,      task.panel_offsets};
-      fetch_result(task.epilogue, row, rows, col);
-      block(source, rows, panel, cols, sums, kPanelCols);
-      finish(task.epilogue, row, rows, col, cols, sums, kPanelCols);
+    const int64_t most = blocks.most_rows(cols), group = blocks.group_rows(cols);
+    const float* bias = e.bias ? e.bias + col : nullptr;
+    const bool rounds = plain && cols % kLanes == 0 && never_denormal(bias, cols);
+    const int64_t together = run % group == 0 ? task.rows : run;  // rows that blocks may be cut from
+    for (int64_t row = 0, rows; row < task.rows; row += rows) {
+      rows = block_rows(together - row % together, most, group);
+      const int64_t first = row / run, in_run = row % run;
+      const Steps from{task.row_stride, task.run_stride - run * task.row_stride, run - in_run, run};
+      const RowSource source{a + first * task.run_stride + in_run * task.row_stride, from, task.k, task.segments,
+                             task.segment_offsets, task.panel_offsets};
+      Target to{sums, kPanelCols};
+      if (rounds) {
+        to.rounded = static_cast<uint16_t*>(e.out) + (first * e.run_places + in_run) * e.out_stride + col;
+        to.steps = {e.out_stride, (e.run_places - run) * e.out_stride, run - in_run, run};
+        to.bias = bias;
+      }
+      blocks.multiply(source, rows, panel, cols, to);
+      if (!rounds) finish(e, row, rows, col, cols, sums, kPanelCols);
     }
   }
 }
 
-void multiply_f32(const GemmTask& task) { multiply(task, DType::f32, multiply_rows<MultiplyF32>, most_rows); }
+void multiply_f32(const GemmTask& task) {
+  multiply(task, {DType::f32, false, most_rows, group_rows, multiply_rows<MultiplyF32>});
+}
 
 void multiply_bf16(const GemmTask& task) {
   begin_bf16();
-  multiply(task, DType::bf16, multiply_rows_bf16, most_rows_bf16);
+  multiply(task, {DType::bf16, kRoundsBf16, most_rows_bf16, group_rows_bf16, multiply_rows_bf16});
   end_bf16();
 }
 

@@ -24,6 +24,7 @@
 namespace fsv::cpu {
 
 inline constexpr int64_t kPanelCols = 32;
+inline constexpr int64_t kOneRun = INT64_MAX;  ///< rows of a run where all rows are one
 
 /// Number of panels of `cols` output columns.
 static inline int64_t panel_count(int64_t cols) { return (cols + kPanelCols - 1) / kPanelCols; }
@@ -35,11 +36,11 @@ static inline int64_t segment_bytes(DType dtype, int64_t k) {
 }
 
 /// What is done to a finished sum: out = residual + gate * act(sum + bias + row_scale * row_bias), in f32,
-/// rounded once. Pointers that are null stand for "not there". Element (row, col) of the task is at row *
-/// stride + col.
+/// rounded once. Pointers that are null stand for "not there". Element (row, col) of the task is at place(row)
+/// * stride + col.
 struct Epilogue {
   const float* bias = nullptr;      ///< [cols]
-  const float* row_bias = nullptr;  ///< [rows], e.g. the noise of a pixel
+  const float* row_bias = nullptr;  ///< of place(row), e.g. the noise of a pixel
   float row_scale = 0;
   Activation activation = Activation::none;
   const void* gate = nullptr;  ///< row (gate_row + row) / gate_rows, gate_stride elements apart
@@ -49,14 +50,18 @@ struct Epilogue {
   void* out = nullptr;
   int64_t out_stride = 0;  ///< elements
   DType out_dtype = DType::f32;
+  int64_t run = kOneRun, run_places = 0;  ///< a run of rows, and how far apart the places of two runs begin
+
+  int64_t place(int64_t row) const { return row < run ? row : row / run * run_places + row % run; }
 };
 
-/// out [rows, cols] = epilogue(A [rows, segments * k] W^T). Row r of segment s starts at a + r * row_stride +
+/// out [rows, cols] = epilogue(A [rows, segments * k] W^T). Rows come in runs (the pixels of one row of an
+/// image): row r of segment s starts at a + (r / run) * run_stride + (r % run) * row_stride +
 /// segment_offsets[s] (bytes) and is k consecutive elements; nothing outside of these is read. k = 0 leaves
-/// sums of 0.
+/// sums of 0. The runs are those of the epilogue.
 struct GemmTask {
   const void* a = nullptr;
-  int64_t row_stride = 0;  ///< bytes
+  int64_t row_stride = 0, run_stride = 0;  ///< bytes
   int64_t rows = 0;
   int64_t k = 0;
   int64_t segments = 1;

@@ -16,16 +16,33 @@
 
 namespace fsv::cpu::FSV_ISA {
 
-/// Rows of A: row r of segment s is k elements from base + r * stride + offsets[s] (bytes; no offsets: 0).
-/// The segment's part of a panel stands panel_offsets[s] bytes behind its begin; no offsets: one part behind
-/// the other.
+/// The step from row to row of a block, in whatever unit: `stride`, and `jump` more after the first `left`
+/// rows and then after every `run`.
+struct Steps {
+  int64_t stride;
+  int64_t jump = 0, left = kOneRun, run = kOneRun;
+};
+
+/// Rows of A: row r of segment s is k elements from base + offsets[s] (bytes; no offsets: 0) and r steps. The
+/// segment's part of a panel stands panel_offsets[s] bytes behind its begin; no offsets: one part behind the
+/// other.
 struct RowSource {
   const char* base;
-  int64_t stride;
+  Steps steps;
   int64_t k;
   int64_t segments;
   const int64_t* offsets;
   const int64_t* panel_offsets = nullptr;
+};
+
+/// Where the sums of a block go: as they are to `sums`, or, if `rounded` is there, with the bias (if any) to
+/// their place as bf16.
+struct Target {
+  float* sums;
+  int64_t stride;  ///< of sums
+  uint16_t* rounded = nullptr;
+  Steps steps = {};  ///< of rounded
+  const float* bias = nullptr;
 };
 
 #if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
@@ -36,24 +53,37 @@ inline constexpr int kBlockRows = 6;
 inline constexpr int kBlockRows = 4;
 #endif
 
-/// Where the rows of a block begin. Every fourth row has a pointer; the three after it are one, two and three
-/// strides away, which are x86 addresses with two index registers: nine registers for 28 rows, whose own
-/// pointers would spill.
+/// Rows that may not be torn apart by the end of a run, in a block of R rows. Each such group has one pointer:
+/// pointers of all rows would spill, and more distant rows than these would not have one run.
+template <int R>
+inline constexpr int kGroupRows = R <= kBlockRows ? 2 : 4;
+
+/// Where the rows of a block begin. Groups have pointers; the rows behind a group's first are one, two and
+/// three strides away, which are x86 addresses with two index registers.
 template <int R>
 struct RowPointers {
-  static constexpr int kGroups = (R + 3) / 4;
+  static constexpr int kRows = kGroupRows<R>;
+  static constexpr int kGroups = (R + kRows - 1) / kRows;
   const char* group[kGroups];
   int64_t stride, three;
 
-  RowPointers(const char* base, int64_t stride) : stride(stride), three(3 * stride) {
-    for (int g = 0; g < kGroups; g++, base += 4 * stride) {
+  RowPointers(const char* base, const Steps& steps) : stride(steps.stride), three(3 * steps.stride) {
+    int64_t left = steps.left;
+    for (int g = 0; g < kGroups; g++) {
       group[g] = base;
       asm("" : "+r"(group[g]));  // or the compiler makes one of every row again, and spills
+      base += kRows * stride;
+      left -= kRows;
+      if (left == 0) {
+        base += steps.jump;
+        left = steps.run;
+      }
     }
   }
   template <class T>
   T at(int row, int64_t byte) const {
-    const char* from = group[row / 4] + (row % 4 == 3 ? three : row % 4 * stride) + byte;
+    const int i = row % kRows;
+    const char* from = group[row / kRows] + (i == 3 ? three : i * stride) + byte;
     T value;
     std::memcpy(&value, from, sizeof value);
     return value;
@@ -79,6 +109,26 @@ struct Sums {
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) store(c + r * c_stride + v * kLanes, at[r][v]);
   }
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16
+  /// The machine's rounding makes denormals zero: the caller knows that there are none.
+  void round_to(uint16_t* out, const Steps& steps, const float* bias) const {
+    Floats b[V];
+    for (int v = 0; v < V; v++) b[v] = bias ? load(bias + v * kLanes) : Floats{};
+    int64_t left = steps.left;
+#pragma GCC unroll 32
+    for (int r = 0; r < R; r++, out += steps.stride) {
+      if (r > 0 && r % kGroupRows<R> == 0 && (left -= kGroupRows<R>) == 0) {
+        out += steps.jump;
+        left = steps.run;
+      }
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) {
+        const __m256bh halves = _mm512_cvtneps_pbh((__m512)(at[r][v] + b[v]));
+        std::memcpy(out + v * kLanes, &halves, sizeof halves);
+      }
+    }
+  }
+#endif
 };
 
 /// One k: R numbers of A, each times V vectors of W.
@@ -173,9 +223,9 @@ struct MultiplyBf16 {
 
 #endif
 
-/// c[r][0 .. V * kLanes) = row r of A times the columns of a panel that start at `b`.
+/// Rows of A times the V * kLanes columns of a panel that start at `b`, columns `col` of the target.
 template <class Multiply, int R, int V>
-static void multiply_registers(const RowSource& rows, const char* b, float* c, int64_t c_stride) {
+static void multiply_registers(const RowSource& rows, const char* b, const Target& to, int64_t col) {
   constexpr int64_t kStepA = FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16 ? 4 : 4 * Multiply::kDepth;
   constexpr int64_t kStepB = kPanelCols * 4;  // 32 floats, or 32 pairs of bf16
   constexpr int kUnroll = 4;
@@ -184,7 +234,7 @@ static void multiply_registers(const RowSource& rows, const char* b, float* c, i
   const int64_t segment = segment_bytes(Multiply::kPanel, rows.k);
   Sums<R, V> sums;
   for (int64_t s = 0; s < rows.segments; s++) {
-    RowPointers<R> a(rows.base + (rows.offsets ? rows.offsets[s] : 0), rows.stride);
+    RowPointers<R> a(rows.base + (rows.offsets ? rows.offsets[s] : 0), rows.steps);
     const char* w = b + (rows.panel_offsets ? rows.panel_offsets[s] : s * segment);
     int64_t steps = rows.k / Multiply::kDepth;
     for (; steps >= kUnroll; steps -= kUnroll) {
@@ -202,10 +252,13 @@ static void multiply_registers(const RowSource& rows, const char* b, float* c, i
     if constexpr (Multiply::kDepth == 2)
       if (rows.k % 2) Multiply::last(sums, a, 0, w);
   }
-  sums.store_to(c, c_stride);
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16
+  if (to.rounded) return sums.round_to(to.rounded + col, to.steps, to.bias ? to.bias + col : nullptr);
+#endif
+  sums.store_to(to.sums + col, to.stride);
 }
 
-using RegisterKernel = void (*)(const RowSource&, const char*, float*, int64_t);
+using RegisterKernel = void (*)(const RowSource&, const char*, const Target&, int64_t);
 
 template <class Multiply, int V, int... R>
 static constexpr std::array<RegisterKernel, sizeof...(R)> register_kernels(std::integer_sequence<int, R...>) {
@@ -215,16 +268,21 @@ static constexpr std::array<RegisterKernel, sizeof...(R)> register_kernels(std::
 /// The most rows of a block: with one vector a row there are registers for twice as many.
 static inline int64_t most_rows(int64_t cols) { return cols <= kLanes ? 2 * kBlockRows : kBlockRows; }
 
-/// c[r][0 .. cols rounded up to vectors) for `count` <= most_rows(cols) rows and cols <= 32 of one panel.
+/// Runs of a multiple of so many rows may end inside a block.
+static inline int64_t group_rows(int64_t cols) {
+  return cols <= kLanes ? kGroupRows<2 * kBlockRows> : kGroupRows<kBlockRows>;
+}
+
+/// `count` <= most_rows(cols) rows times cols <= 32 columns of one panel, rounded up to vectors.
 template <class Multiply>
 static inline void multiply_rows(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
-                                 float* c, int64_t c_stride) {
+                                 const Target& to) {
   static constexpr auto kOne =
       register_kernels<Multiply, 1>(std::make_integer_sequence<int, 2 * kBlockRows>{});
   static constexpr auto kTwo = register_kernels<Multiply, 2>(std::make_integer_sequence<int, kBlockRows>{});
   const size_t i = static_cast<size_t>(count - 1);
   for (int64_t col = 0; col < cols; col += 2 * kLanes)
-    (cols - col > kLanes ? kTwo[i] : kOne[i])(rows, panel + col * 4, c + col, c_stride);
+    (cols - col > kLanes ? kTwo[i] : kOne[i])(rows, panel + col * 4, to, col);
 }
 
 #if FSV_ISA_LEVEL >= FSV_LEVEL_AMX
@@ -249,8 +307,7 @@ static inline void load_a(const char* from, int64_t stride, int64_t rows, int64_
 /// Like multiply_rows, for count <= 32. Tiles 0..3 are the sums of the four quarters, 4 and 5 hold A, 6 and 7
 /// W.
 template <bool Tall, bool Wide>
-static void multiply_tiles(const RowSource& rows, int64_t count, const char* panel, float* c,
-                           int64_t c_stride) {
+static void multiply_tiles(const RowSource& rows, int64_t count, const char* panel, const Target& to) {
   constexpr int64_t kRowB = kPanelCols * 4;
   const int64_t segment = segment_bytes(DType::bf16, rows.k);
   tile_zero<0>();
@@ -261,7 +318,7 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
     const char* a = rows.base + (rows.offsets ? rows.offsets[s] : 0);
     const char* b = panel + (rows.panel_offsets ? rows.panel_offsets[s] : s * segment);
     for (int64_t k = rows.k; k > 0; k -= 32, a += kTileBytes, b += kTileRows * kRowB) {
-      load_a<4>(a, rows.stride, count, k);
+      load_a<4>(a, rows.steps.stride, count, k);
       tile_load<6>(b, kRowB);
       tile_dot_bf16<0, 4, 6>();
       if constexpr (Wide) {
@@ -269,30 +326,33 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
         tile_dot_bf16<1, 4, 7>();
       }
       if constexpr (Tall) {
-        load_a<5>(a + kTileRows * rows.stride, rows.stride, count - kTileRows, k);
+        load_a<5>(a + kTileRows * rows.steps.stride, rows.steps.stride, count - kTileRows, k);
         tile_dot_bf16<2, 5, 6>();
         if constexpr (Wide) tile_dot_bf16<3, 5, 7>();
       }
     }
   }
-  const int64_t stride = c_stride * 4;
-  tile_store<0>(c, stride);
-  if constexpr (Wide) tile_store<1>(c + 16, stride);
-  if constexpr (Tall) tile_store<2>(c + kTileRows * c_stride, stride);
-  if constexpr (Tall && Wide) tile_store<3>(c + kTileRows * c_stride + 16, stride);
+  const int64_t stride = to.stride * 4;
+  float* low = to.sums + kTileRows * to.stride;
+  tile_store<0>(to.sums, stride);
+  if constexpr (Wide) tile_store<1>(to.sums + 16, stride);
+  if constexpr (Tall) tile_store<2>(low, stride);
+  if constexpr (Tall && Wide) tile_store<3>(low + 16, stride);
 }
 
 inline constexpr int kBlockRowsBf16 = 32;
 inline constexpr int kDepthBf16 = 32;
+inline constexpr bool kRoundsBf16 = false;
 static inline int64_t most_rows_bf16(int64_t) { return kBlockRowsBf16; }
+static inline int64_t group_rows_bf16(int64_t) { return kOneRun; }  // a tile has one stride
 
-/// Writes all of 16 or 32 rows of c, however few are asked for.
+/// Writes all of 16 or 32 rows of the sums, however few are asked for.
 static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
-                                      float* c, int64_t c_stride) {
+                                      const Target& to) {
   if (count > kTileRows)
-    (cols > 16 ? multiply_tiles<true, true> : multiply_tiles<true, false>)(rows, count, panel, c, c_stride);
+    (cols > 16 ? multiply_tiles<true, true> : multiply_tiles<true, false>)(rows, count, panel, to);
   else
-    (cols > 16 ? multiply_tiles<false, true> : multiply_tiles<false, false>)(rows, count, panel, c, c_stride);
+    (cols > 16 ? multiply_tiles<false, true> : multiply_tiles<false, false>)(rows, count, panel, to);
 }
 static inline void begin_bf16() { tile_configure(); }
 static inline void end_bf16() { tile_release(); }
@@ -301,11 +361,13 @@ static inline void end_bf16() { tile_release(); }
 
 inline constexpr int kBlockRowsBf16 = kBlockRows;
 inline constexpr int kDepthBf16 = 2;
+inline constexpr bool kRoundsBf16 = FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16;
 static inline int64_t most_rows_bf16(int64_t cols) { return most_rows(cols); }
+static inline int64_t group_rows_bf16(int64_t cols) { return group_rows(cols); }
 
 static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
-                                      float* c, int64_t c_stride) {
-  multiply_rows<MultiplyBf16>(rows, count, panel, cols, c, c_stride);
+                                      const Target& to) {
+  multiply_rows<MultiplyBf16>(rows, count, panel, cols, to);
 }
 static inline void begin_bf16() {}
 static inline void end_bf16() {}
