@@ -1,14 +1,17 @@
 // conv3d on the CPU. The result is cut into tiles: some frames, rows and columns of one sample, and some of
 // its channels. In a channels-last input a window is a few runs of consecutive numbers, one for each of its
 // rows in each of its frames, and from one pixel to the next all of them move by the same distance: that is
-// all that the matrix product of kernels/gemm.h asks of its rows. Windows that reach beyond the picture are
-// cut and done in columns of their own. Where the product wants another type of numbers, or frames are small,
+// all that the matrix product of kernels/gemm.h asks of its rows. Where the product wants another type of
+// numbers, where frames are small, and in the strips along the sides whose windows reach beyond the picture,
 // a worker first copies the input under its tile into its scratch, with borders of zeros. Padding in time
 // copies nothing: taps are mapped to frames, frames to places in scratch, and a frame that the next step
 // needs again stays where it is.
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
+#include <vector>
 
 #include "cpu/backend.h"
 #include "cpu/conv_tiling.h"
@@ -17,15 +20,11 @@
 namespace fsv::cpu {
 namespace {
 
-/// A worker at work on one tile.
-class Tile {
- public:
-  static size_t scratch_bytes(const Conv& c, const Tiling& t) {
-    const int64_t pointers = t.slots + t.step * c.l.kt + c.l.kh + 2 * c.l.kt * c.l.kh + t.rows;
-    return static_cast<size_t>((c.direct ? 0 : t.bytes()) + pointers * 8);
-  }
+/// The part of the result that a task makes.
+struct Box {
+  int64_t sample, part, panel, panels, frame, frames, row, rows, col, cols;
 
-  Tile(const Conv& c, const Tiling& tiling, int64_t index, void* scratch) : c_(c), t_(tiling) {
+  Box(const Conv& c, const Tiling& t, int64_t index) {
     const auto take = [&](int64_t whole, int64_t size, int64_t& first, int64_t& count) {
       const int64_t parts = ceil_div(whole, size), i = index % parts;
       index /= parts;
@@ -33,42 +32,55 @@ class Tile {
       count = std::min(size, whole - first);
     };
     // Tasks that share a part of the weight follow each other.
-    take(c.out_width, t_.cols, col_, cols_);
-    take(c.out_height, t_.rows, row_, rows_);
-    take(c.out_frames, t_.frames, frame_, frames_);
+    take(c.cols(), t.cols, col, cols);
+    take(c.out_height, t.rows, row, rows);
+    take(c.out_frames, t.frames, frame, frames);
     int64_t one;
-    take(c.batch, 1, sample_, one);
-    take(c.panels(), t_.panels, panel_, panels_);
-    part_ = index;
-    whole_ = col_;
-    cut_again_ = col_ + cols_;
-    if (c.direct) {
-      const int64_t last = c.width + c.a.pad_w - c.l.kw;  // where the last whole window begins, if padded
-      whole_ = std::clamp(ceil_div(c.a.pad_w, c.a.stride_w), col_, col_ + cols_);
-      cut_again_ = last < 0 ? whole_ : std::clamp(last / c.a.stride_w + 1, whole_, col_ + cols_);
-    }
-    slots_ = static_cast<char*>(scratch);
+    take(c.batch, 1, sample, one);
+    take(c.panels(), t.panels, panel, panels);
+    part = index;
+    col += c.col_begin;
+  }
+};
+
+/// A worker at work on one box.
+class Tile {
+ public:
+  static size_t scratch_bytes(const Conv& c, const Tiling& t) {
+    const int64_t pointers = t.slots + t.step * c.l.kt + c.l.kh + 2 * c.l.kt * c.l.kh + t.rows;
+    return static_cast<size_t>(ceil_div((c.direct ? 0 : t.bytes()) + pointers * 8, 64) * 64);
+  }
+
+  Tile(const Conv& c, const Tiling& tiling, const Box& box, char* scratch)
+      : c_(c),
+        t_(tiling),
+        sample_(box.sample),
+        part_(box.part),
+        panel_(box.panel),
+        panels_(box.panels),
+        row_(box.row),
+        rows_(box.rows),
+        col_(box.col),
+        cols_(box.cols) {
+    slots_ = scratch;
     held_ = reinterpret_cast<const char**>(slots_ + (c.direct ? 0 : t_.bytes()));
     taps_ = held_ + t_.slots;
     from_ = reinterpret_cast<const void**>(taps_ + t_.step * c.l.kt);
     offsets_ = reinterpret_cast<int64_t*>(from_ + c.l.kh);
     weight_offsets_ = offsets_ + c.l.kt * c.l.kh;
     noise_ = reinterpret_cast<float*>(weight_offsets_ + c.l.kt * c.l.kh);
+    std::fill(held_, held_ + t_.slots, nullptr);
   }
 
-  void run() {
-    std::fill(held_, held_ + t_.slots, nullptr);
-    for (int64_t t = frame_; t < frame_ + frames_; t += t_.step) {
-      const int64_t count = std::min(t_.step, frame_ + frames_ - t);
-      find_taps(t, count);
-      for (int64_t p = panel_; p < panel_ + panels_; p++)
-        for (int64_t i = 0; i < count; i++)
-          for (int64_t r = 0, n; r < rows_; r += n) {
-            n = like_rows(r);
-            row(p, t, i, r, n);
-          }
-      if (c_.direct) cut_columns(t, count);
-    }
+  /// Output frames t to t + count, count at most the tiling's step; called from the first frame on.
+  void run(int64_t t, int64_t count) {
+    find_taps(t, count);
+    for (int64_t p = panel_; p < panel_ + panels_; p++)
+      for (int64_t i = 0; i < count; i++)
+        for (int64_t r = 0, n; r < rows_; r += n) {
+          n = like_rows(r);
+          row(p, t, i, r, n);
+        }
   }
 
  private:
@@ -128,7 +140,10 @@ class Tile {
                                         : nullptr;
         any = any || inside;
       }
-      if (!any) continue;  // nobody reads it
+      if (!any) {
+        if (c_.strip) std::memset(slot, 0, static_cast<size_t>(t_.row_bytes));  // others leave it out
+        continue;
+      }
       row.to = planes.to = slot;
       if (l.kind == ConvKind::narrow)
         c_.kernels.lay_planes(planes);
@@ -140,7 +155,7 @@ class Tile {
   /// Rows from `r` on that are done in one: those of a product whose windows have all of their rows.
   int64_t like_rows(int64_t r) const {
     if (c_.l.kind != ConvKind::dense) return 1;
-    if (c_.l.folded) return rows_ - r;
+    if (c_.l.folded || c_.strip) return rows_ - r;
     int64_t n = 0;
     while (r + n < rows_ && whole_down(r + n)) n++;
     return std::max<int64_t>(n, 1);
@@ -150,10 +165,8 @@ class Tile {
   void row(int64_t p, int64_t t, int64_t i, int64_t r, int64_t count) {
     const ConvLayout& l = c_.l;
     switch (l.kind) {
-      case ConvKind::dense: {
-        if (whole_ < cut_again_) across(p, t, i, r, count);
-        return;
-      }
+      case ConvKind::dense:
+        return cols_ == 1 ? down(p, t, i, r, count) : across(p, t, i, r, count);
       case ConvKind::depthwise: {
         const int64_t first = part_ * c_.depthwise_channels();
         DepthwiseTask task;
@@ -184,38 +197,21 @@ class Tile {
     }
   }
 
-  /// The columns left and right of the whole windows, downwards; a window that is also cut at the top or
-  /// bottom is alone.
-  void cut_columns(int64_t t, int64_t count) {
-    for (int64_t p = panel_; p < panel_ + panels_; p++)
-      for (int64_t i = 0; i < count; i++) {
-        for (int64_t x = col_; x < whole_; x++) cut_column(p, t, i, x);
-        for (int64_t x = cut_again_; x < col_ + cols_; x++) cut_column(p, t, i, x);
-      }
-  }
-  void cut_column(int64_t p, int64_t t, int64_t i, int64_t x) {
-    for (int64_t r = 0, n; r < rows_; r += n) {
-      n = like_rows(r);
-      down(p, t, i, r, x, n);
-    }
-  }
-
-  /// Panel `p` of the whole windows of `count` rows from `r` on, of output frame t + i.
+  /// Panel `p` of `count` rows from `r` on, of output frame t + i.
   void across(int64_t p, int64_t t, int64_t i, int64_t r, int64_t count) {
-    GemmTask task = product(p, t, i, r, whole_);
-    const int64_t pixels = cut_again_ - whole_;
-    task.rows = count * pixels;
+    GemmTask task = product(p, t, i, r);
+    task.rows = count * cols_;
     task.run_stride = (c_.l.folded ? 1 : c_.a.stride_h) * in_row_bytes();
-    task.epilogue.run = pixels;
+    task.epilogue.run = cols_;
     task.epilogue.run_places = c_.out_width;
     multiply(task);
   }
 
-  /// Panel `p` of `count` pixels of column `x` from row `r` on, of output frame t + i.
-  void down(int64_t p, int64_t t, int64_t i, int64_t r, int64_t x, int64_t count) {
-    GemmTask task = product(p, t, i, r, x);
+  /// The same where a row is one pixel.
+  void down(int64_t p, int64_t t, int64_t i, int64_t r, int64_t count) {
+    GemmTask task = product(p, t, i, r);
     task.rows = count;
-    task.row_stride = c_.a.stride_h * in_row_bytes();
+    task.row_stride = (c_.l.folded ? 1 : c_.a.stride_h) * in_row_bytes();
     task.epilogue.out_stride *= c_.out_width;
     if (c_.a.noise) {
       for (int64_t n = 0; n < count; n++) noise_[n] = task.epilogue.row_bias[n * c_.out_width];
@@ -224,17 +220,16 @@ class Tile {
     multiply(task);
   }
 
-  /// What the pixels of output frame t + i that are like pixel (r, x) have in common.
-  GemmTask product(int64_t p, int64_t t, int64_t i, int64_t r, int64_t x) const {
+  /// What the pixels of output frame t + i from row `r` on have in common.
+  GemmTask product(int64_t p, int64_t t, int64_t i, int64_t r) const {
     const ConvLayout& l = c_.l;
     const int64_t element = c_.operand_bytes(), pixel = c_.direct ? c_.channels : l.pixel;
-    const int64_t left = x * c_.a.stride_w - c_.a.pad_w;  // of the window
-    const int64_t begin = c_.direct ? std::clamp<int64_t>(-left, 0, l.kw) : 0;
-    const int64_t end = c_.direct ? std::clamp<int64_t>(c_.width - left, begin, l.kw) : l.kw;
+    const int64_t left = col_ * c_.a.stride_w - c_.a.pad_w;  // of the first window
+    const bool cut = cols_ == 1 && !l.folded && c_.can_cut();
+    const int64_t begin = cut ? std::clamp<int64_t>(-left, 0, l.kw) : 0;
+    const int64_t end = cut ? std::clamp<int64_t>(c_.width - left, begin, l.kw) : l.kw;
     GemmTask task;
-    task.a =
-        slots_ +
-        (c_.direct ? (left + begin) * pixel + part_ * l.in : (x - col_) * c_.a.stride_w * pixel) * element;
+    task.a = slots_ + ((c_.direct ? left * pixel + part_ * l.in : 0) + begin * pixel) * element;
     task.row_stride = c_.a.stride_w * pixel * element;
     task.k = (end - begin) * l.pixel;
     const int64_t segment = segment_bytes(c_.dtype, l.k);
@@ -244,7 +239,7 @@ class Tile {
                   begin * l.pixel * kPanelCols * static_cast<int64_t>(size_of(c_.dtype));
     task.panel_offsets = weight_offsets_;
     task.cols = std::min(kPanelCols, l.out - p * kPanelCols);
-    task.epilogue = epilogue(t + i, r, x, part_ * l.out + p * kPanelCols);
+    task.epilogue = epilogue(t + i, r, col_, part_ * l.out + p * kPanelCols);
     return task;
   }
   void multiply(const GemmTask& task) const {
@@ -266,8 +261,9 @@ class Tile {
     const ConvLayout& l = c_.l;
     const int64_t first = l.folded ? r : c_.direct ? top(r) : r * c_.a.stride_h;
     const int64_t rows = l.folded ? 1 : l.kh;
-    const int64_t begin = l.folded ? 0 : std::clamp<int64_t>(-top(r), 0, rows);
-    const int64_t end = l.folded ? 1 : std::clamp<int64_t>(c_.height - top(r), begin, rows);
+    const bool all = l.folded || c_.strip;
+    const int64_t begin = all ? 0 : std::clamp<int64_t>(-top(r), 0, rows);
+    const int64_t end = all ? rows : std::clamp<int64_t>(c_.height - top(r), begin, rows);
     int64_t n = 0;
     for (int64_t k = 0; k < l.kt; k++) {
       const char* frame = taps_[i * l.kt + k];
@@ -299,14 +295,59 @@ class Tile {
 
   const Conv& c_;
   const Tiling& t_;
-  int64_t sample_, part_, panel_, panels_, frame_, frames_, row_, rows_, col_, cols_;
-  int64_t whole_, cut_again_;           ///< columns between these are not cut
+  const int64_t sample_, part_, panel_, panels_, row_, rows_, col_, cols_;
   char* slots_;                         ///< t_.slots frames of input
   const char** held_;                   ///< the frame in each of them, null when free
   const char** taps_;                   ///< [step][kt]
   const void** from_;                   ///< [kh], for RowTask
   int64_t *offsets_, *weight_offsets_;  ///< [kt * kh]
   float* noise_;                        ///< [rows]
+};
+
+/// A convolution as its workers see it: the windows that are read from x, or all of them, and, if there are
+/// others, the strips to the left and right.
+class Work {
+ public:
+  Work(const Conv& conv, int threads) : conv_(conv), tiling_(conv, threads) {
+    const int64_t ends[][2] = {{0, conv.col_begin}, {conv.col_end, conv.out_width}};
+    for (const auto& [begin, end] : ends) {
+      if (begin == end) continue;
+      const Conv strip = conv.cut(begin, end);
+      strips_.emplace_back(strip, Tiling(strip, tiling_));
+    }
+  }
+
+  int64_t tasks() const { return tiling_.tasks(conv_); }
+  size_t scratch_bytes() const {
+    size_t bytes = Tile::scratch_bytes(conv_, tiling_);
+    for (const auto& [strip, tiling] : strips_) bytes += Tile::scratch_bytes(strip, tiling);
+    return bytes;
+  }
+
+  /// A strip is done together with the box beside it, whose input and output are in cache then.
+  void run(int64_t task, char* scratch) const {
+    const Box box(conv_, tiling_, task);
+    std::vector<Tile> tiles;
+    const auto add = [&](const Conv& c, const Tiling& t, const Box& part) {
+      tiles.emplace_back(c, t, part, scratch);
+      scratch += Tile::scratch_bytes(c, t);
+    };
+    add(conv_, tiling_, box);
+    for (const auto& [strip, tiling] : strips_) {
+      if (strip.col_end != box.col && strip.col_begin != box.col + box.cols) continue;
+      Box beside = box;
+      beside.col = strip.col_begin;
+      beside.cols = strip.cols();
+      add(strip, tiling, beside);
+    }
+    for (int64_t t = box.frame; t < box.frame + box.frames; t += tiling_.step)
+      for (Tile& tile : tiles) tile.run(t, std::min(tiling_.step, box.frame + box.frames - t));
+  }
+
+ private:
+  Conv conv_;
+  Tiling tiling_;
+  std::vector<std::pair<Conv, Tiling>> strips_;
 };
 
 }  // namespace
@@ -328,12 +369,12 @@ void CpuBackend::conv3d(const Conv3dArgs& args) {
     pack_conv(pack, kernels_, pool_);
     packed = own.get();
   }
-  const Conv conv(args, kernels_, layout, packed);
-  const Tiling tiling(conv, pool_.size());
-  const size_t bytes = Tile::scratch_bytes(conv, tiling);
+  const Work work(Conv(args, kernels_, layout, packed), pool_.size());
+  const size_t bytes = work.scratch_bytes();
   for (int w = 0; w < pool_.size(); w++) pool_.scratch(w, bytes);
-  pool_.parallel_for(tiling.tasks(conv), 1, [&](int64_t begin, int64_t end, int worker) {
-    for (int64_t i = begin; i < end; i++) Tile(conv, tiling, i, pool_.scratch(worker, bytes)).run();
+  pool_.parallel_for(work.tasks(), 1, [&](int64_t begin, int64_t end, int worker) {
+    char* scratch = static_cast<char*>(pool_.scratch(worker, bytes));
+    for (int64_t i = begin; i < end; i++) work.run(i, scratch);
   });
 }
 

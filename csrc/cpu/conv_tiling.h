@@ -27,7 +27,8 @@ inline const char* at(const TensorView& view, int64_t element) {
   return static_cast<const char*>(view.data) + element * static_cast<int64_t>(size_of(view.dtype));
 }
 
-/// One call: the arguments in the words of the tiling. A 1x1 kernel has its rows joined to one.
+/// A call, or some columns of its result: the arguments in the words of the tiling. A 1x1 kernel has its rows
+/// joined to one.
 struct Conv {
   const Conv3dArgs& a;
   const ConvKernels& kernels;
@@ -37,9 +38,12 @@ struct Conv {
   DType dtype, operand;
   int64_t batch, frames, height, width, channels;  ///< of x; channels of all groups
   int64_t before, out_frames, out_height, out_width, out_channels;
-  /// Windows are read from x itself, without a copy; those that reach beyond its sides are cut, in columns of
-  /// their own.
+  int64_t col_begin = 0, col_end;  ///< of the result
+  /// Windows are read from x itself, without a copy; those that reach beyond its sides are left to strips.
   bool direct;
+  /// The columns beside those of a direct call, with rows of zeros above and below, so that all of a column
+  /// is one product.
+  bool strip = false;
 
   Conv(const Conv3dArgs& args, const Kernels& k, const ConvLayout& layout, const void* packed)
       : a(args), kernels(*k.conv), gemm(*k.gemm), l(layout), weight(static_cast<const char*>(packed)) {
@@ -54,12 +58,28 @@ struct Conv {
       out_width = width = height * width;
       out_height = height = 1;
     }
-    // The pixels in the corners are multiplied one by one, which small frames would feel.
     const bool few_cut = !padded || out_height * out_width >= kFewCutPixels;
-    const bool can_cut = a.pad_w == 0 || dtype == DType::f32 || l.in % gemm.depth_bf16 == 0;
+    const int64_t last = width + a.pad_w - l.kw;  // where the last whole window begins, if padded
+    const int64_t begin = ceil_div(a.pad_w, a.stride_w);
+    const int64_t end = last < 0 ? 0 : std::min(last / a.stride_w + 1, out_width);
     direct = l.kind == ConvKind::dense && !l.folded && operand == dtype && (l.kw == 1 || l.groups == 1) &&
-             few_cut && can_cut;
+             few_cut && begin < end;
+    col_begin = direct ? begin : 0;
+    col_end = direct ? end : out_width;
   }
+
+  /// The columns from `begin` to `end`, which a direct call leaves out.
+  Conv cut(int64_t begin, int64_t end) const {
+    Conv c = *this;
+    c.col_begin = begin;
+    c.col_end = end;
+    c.direct = false;
+    c.strip = true;
+    return c;
+  }
+  int64_t cols() const { return col_end - col_begin; }
+  /// Whether windows that end outside of the picture may leave out the elements there.
+  bool can_cut() const { return dtype == DType::f32 || l.in % gemm.depth_bf16 == 0; }
 
   int64_t operand_bytes() const { return static_cast<int64_t>(size_of(operand)); }
   /// Parts that a tile takes one of: groups, or blocks of channels.
@@ -102,7 +122,7 @@ struct Tiling {
 
   Tiling(const Conv& c, int threads) {
     channels = std::min(c.depthwise_channels(), ceil_div(c.channels, 16) * 16);
-    cols = c.out_width, rows = c.out_height, frames = c.out_frames, panels = c.panels();
+    cols = c.cols(), rows = c.out_height, frames = c.out_frames, panels = c.panels();
     const bool heavy = c.part_weight_bytes() > kHeavyWeight;
     measure(c);
     while (bytes() > kScratchBytes && halve(rows, heavy ? ceil_div(kHeavyPixels, cols) : 1)) measure(c);
@@ -121,10 +141,16 @@ struct Tiling {
     measure(c);
   }
 
+  /// That of the strips beside a direct call: the same, but for the columns.
+  Tiling(const Conv& strip, const Tiling& direct) : Tiling(direct) {
+    cols = strip.cols();
+    measure(strip);
+  }
+
   int64_t bytes() const { return slots * slot_bytes; }
   int64_t tasks(const Conv& c) const {
     return c.batch * c.parts() * ceil_div(c.panels(), panels) * ceil_div(c.out_frames, frames) *
-           ceil_div(c.out_height, rows) * ceil_div(c.out_width, cols);
+           ceil_div(c.out_height, rows) * ceil_div(c.cols(), cols);
   }
 
  private:

@@ -142,7 +142,8 @@ void attend_block(const AttentionTask& task, const State& s, int64_t row, int64_
                      task.bias ? task.bias + (row + r) * task.bias_stride + key : nullptr, task.scale,
                      s.highest[row + r], s.total[row + r], bf16);
 
-  const RowSource probabilities{reinterpret_cast<const char*>(s.scores), {kScoreStride * 4}, count, 1, nullptr};
+  const RowSource probabilities{
+      reinterpret_cast<const char*>(s.scores), {kScoreStride * 4}, count, 1, nullptr};
   const int64_t value_row = kPanelCols * static_cast<int64_t>(size_of(task.dtype));
   const char* values = static_cast<const char*>(task.values) + key * value_row;
   for (int64_t col = 0; col < task.head_dim; col += kPanelCols, values += task.value_panel_stride) {

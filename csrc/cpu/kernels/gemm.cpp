@@ -3,6 +3,8 @@
 // gemm.h.
 #include "cpu/kernels/gemm.h"
 
+#include <algorithm>
+
 #include "cpu/kernels/epilogue.h"
 #include "cpu/kernels/gemm_block.h"
 
@@ -27,12 +29,24 @@ bool never_denormal(const float* bias, int64_t cols) {
   return never;
 }
 
-/// Height of the next block of `rows`: the last two share what is left, so that 16 rows are 8 + 8, not 14 + 2.
+/// Height of the next block of `rows`: an even share, so that 16 rows are 8 + 8, not 14 + 2, in whole groups.
 int64_t block_rows(int64_t rows, int64_t most, int64_t group) {
-  if (rows <= most) return rows;
-  if (rows >= 2 * most) return most;
-  const int64_t half = (rows + 1) / 2;
-  return group < most ? (half + group - 1) / group * group : half;
+  const int64_t blocks = (rows + most - 1) / most, share = (rows + blocks - 1) / blocks;
+  return (share + group - 1) / group * group;
+}
+
+/// Calls into cache what the block one run below will be the first to touch: the last segment's rows (the
+/// newest row of the image under its windows) and the places of its results. Memory is too far away for a
+/// block to wait for it and too irregularly walked for the machine to foresee it.
+void fetch_below(const GemmTask& task, const char* rows, int64_t count, int64_t place, int64_t col) {
+  constexpr int64_t kLine = 64;
+  const Epilogue& e = task.epilogue;
+  const int64_t element = static_cast<int64_t>(size_of(e.out_dtype));
+  const char* last = task.segment_offsets ? rows + task.segment_offsets[task.segments - 1] : rows;
+  for (int64_t i = 0; i < count * task.row_stride; i += kLine)
+    __builtin_prefetch(last + task.run_stride + i, 0, 2);
+  const char* out = static_cast<const char*>(e.out) + ((place + e.run_places) * e.out_stride + col) * element;
+  for (int64_t r = 0; r < count; r++) __builtin_prefetch(out + r * e.out_stride * element, 1, 3);
 }
 
 /// A panel of W stays in L2 while all rows pass it, so the caller keeps a task's rows few enough to stay
@@ -51,16 +65,23 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
     const int64_t most = blocks.most_rows(cols), group = blocks.group_rows(cols);
     const float* bias = e.bias ? e.bias + col : nullptr;
     const bool rounds = plain && cols % kLanes == 0 && never_denormal(bias, cols);
-    const int64_t together = run % group == 0 ? task.rows : run;  // rows that blocks may be cut from
+    const bool spans = run % group == 0;
+    const int64_t together = spans ? task.rows : run;  // rows that blocks may be cut from
     for (int64_t row = 0, rows; row < task.rows; row += rows) {
-      rows = block_rows(together - row % together, most, group);
+      const int64_t left = together - row % together;
+      rows = std::min(left, block_rows(left, most, spans ? group : 1));
       const int64_t first = row / run, in_run = row % run;
       const Steps from{task.row_stride, task.run_stride - run * task.row_stride, run - in_run, run};
-      const RowSource source{a + first * task.run_stride + in_run * task.row_stride, from, task.k, task.segments,
-                             task.segment_offsets, task.panel_offsets};
+      const RowSource source{a + first * task.run_stride + in_run * task.row_stride,
+                             from,
+                             task.k,
+                             task.segments,
+                             task.segment_offsets,
+                             task.panel_offsets};
+      if (run < task.rows) fetch_below(task, source.base, rows, e.place(row), col);
       Target to{sums, kPanelCols};
       if (rounds) {
-        to.rounded = static_cast<uint16_t*>(e.out) + (first * e.run_places + in_run) * e.out_stride + col;
+        to.rounded = static_cast<uint16_t*>(e.out) + e.place(row) * e.out_stride + col;
         to.steps = {e.out_stride, (e.run_places - run) * e.out_stride, run - in_run, run};
         to.bias = bias;
       }

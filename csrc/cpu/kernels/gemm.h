@@ -36,7 +36,8 @@ static inline int64_t segment_bytes(DType dtype, int64_t k) {
 }
 
 /// What is done to a finished sum: out = residual + gate * act(sum + bias + row_scale * row_bias), in f32,
-/// rounded once. Pointers that are null stand for "not there". Element (row, col) of the task is at place(row)
+/// rounded once. Pointers that are null stand for "not there". Element (row, col) of the task is at
+/// place(row)
 /// * stride + col.
 struct Epilogue {
   const float* bias = nullptr;      ///< [cols]

@@ -53,8 +53,8 @@ inline constexpr int kBlockRows = 6;
 inline constexpr int kBlockRows = 4;
 #endif
 
-/// Rows that may not be torn apart by the end of a run, in a block of R rows. Each such group has one pointer:
-/// pointers of all rows would spill, and more distant rows than these would not have one run.
+/// Rows that may not be torn apart by the end of a run, in a block of R rows. Each such group has one
+/// pointer: pointers of all rows would spill, and more distant rows than these would not have one run.
 template <int R>
 inline constexpr int kGroupRows = R <= kBlockRows ? 2 : 4;
 
