@@ -38,7 +38,8 @@ int64_t block_rows(int64_t rows, int64_t most, int64_t group) {
 /// Calls into cache what the block one run below will be the first to touch: the last segment's rows (the
 /// newest row of the image under its windows) and the places of its results. Memory is too far away for a
 /// block to wait for it and too irregularly walked for the machine to foresee it.
-void fetch_below(const GemmTask& task, const char* rows, int64_t count, int64_t place, int64_t col) {
+FSV_INLINE inline void fetch_below(const GemmTask& task, const char* rows, int64_t count, int64_t place,
+                                   int64_t col) {
   constexpr int64_t kLine = 64;
   const Epilogue& e = task.epilogue;
   const int64_t element = static_cast<int64_t>(size_of(e.out_dtype));

@@ -121,10 +121,12 @@ struct Sums {
         out += steps.jump;
         left = steps.run;
       }
-#pragma GCC unroll 2
-      for (int v = 0; v < V; v++) {
-        const __m256bh halves = _mm512_cvtneps_pbh((__m512)(at[r][v] + b[v]));
-        std::memcpy(out + v * kLanes, &halves, sizeof halves);
+      if constexpr (V == 2) {
+        const auto halves = _mm512_cvtne2ps_pbh((__m512)(at[r][1] + b[1]), (__m512)(at[r][0] + b[0]));
+        std::memcpy(out, &halves, sizeof halves);
+      } else {
+        const auto halves = _mm512_cvtneps_pbh((__m512)(at[r][0] + b[0]));
+        std::memcpy(out, &halves, sizeof halves);
       }
     }
   }
