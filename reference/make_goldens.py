@@ -28,11 +28,15 @@ from fsvideo.safetensors_io import load, save
 
 STRIDE = 5  # whole videos are stored at every 5th row and column: odd, so that all shuffle phases are seen
 
+# The denominator of linear attention: whole networks, in which some spot of a picture always meets almost none of it, have
+# one that leaves no jump there, which no 8 bits of mantissa could follow; blocks have the default.
+SMOOTH, DEFAULT = {"linear_attention_eps": 1e-1}, {"linear_attention_eps": 1e-15}
+
 # fmt: off
 ENCODER = {
     "in_channels": 3, "latent_channels": 16,
     "widths": [8, 8, 16, 16, 16, 16, 16], "depths": [1, 1, 1, 1, 1, 1, 2],
-    "attention_from_stage": 3, "head_dim": 8, "qkv_scales": [5], "glu_expand": 2, "linear_attention_eps": 1e-15,
+    "attention_from_stage": 3, "head_dim": 8, "qkv_scales": [5], "glu_expand": 2, **SMOOTH,
     "temporal_stages": [0, 1], "resample": "shuffle", "resample_time_kernel": 3, "latent_time_kernel": 3,
     "norm_affine": False, "norm_eps": 1e-8, "conv": "causal", "time_padding": "replicate",
     "latents_mean": [round(0.3 * math.sin(i), 3) for i in range(16)],
@@ -49,7 +53,7 @@ DECODER = {
     "out_channels": 3, "latent_channels": 16,
     "widths": [8, 8, 16, 16, 16, 16, 16], "encoder_widths": [8, 8, 16, 16, 16, 16, 16],
     "depths": [2, 1, 1, 1, 1, 1, 1],
-    "attention_from_stage": 3, "head_dim": 8, "qkv_scales": [5], "glu_expand": 2, "linear_attention_eps": 1e-15,
+    "attention_from_stage": 3, "head_dim": 8, "qkv_scales": [5], "glu_expand": 2, **SMOOTH,
     "temporal_stages": [0, 1], "resample": "shuffle", "resample_time_kernel": 1, "latent_time_kernel": 3,
     "norm_affine": False, "norm_eps": 1e-8, "conv": "noncausal", "time_padding": "replicate", "noise_weight": 0.05,
     "first_frame_attention_stages": [2, 3, 4, 5, 6], "cross_head_dim": 8, "cross_norm_kv": False,
@@ -91,7 +95,7 @@ SCHEDULER = {
     "frames": 9, "fps": 24, "size_multiple": 128,
     "base": {"steps": 3, "solver": "unipc", "shift": 5, "guidance_scale": 5, "sigma_start": 1},
     "refiner": {"steps": 2, "solver": "euler", "shift": 5, "sigma_start": 1},
-    "mask": {"lo": 0.1, "hi": 0.9, "granularity": "map", "polarity": "error"},
+    "mask": {"lo": 0.5, "hi": 0.9, "granularity": "map", "polarity": "error"},
     "condition": "zero_latents", "pad": "replicate", "negative_prompt": "",
 }
 # fmt: on
@@ -218,12 +222,12 @@ def autoencoder_blocks(goldens):
         return lambda inputs, outputs, config, time: kind(inputs, outputs, factors, config, time)
 
     affine = {**ENCODER, "norm_affine": True, "norm_eps": 1e-5}
-    two_scales = {**ENCODER, "qkv_scales": [3, 5], "norm_affine": True}
+    two_scales = {**ENCODER, **DEFAULT, "qkv_scales": [3, 5], "norm_affine": True}
     block("encoder_resblock", ENCODER, ResidualBlock, [8], (2, 3, 5, 6))
     block("encoder_resblock_affine", affine, ResidualBlock, [8], (1, 2, 6, 5))
-    block("attention_block", ENCODER, AttentionBlock, [16], (2, 3, 5, 6))
+    block("attention_block", {**ENCODER, **DEFAULT}, AttentionBlock, [16], (2, 3, 5, 6))
     block("attention_block_two_scales", two_scales, AttentionBlock, [16], (1, 2, 7, 4))
-    block("attention_block_lite", DECODER_LITE, AttentionBlock, [16], (1, 3, 3, 4), group=1)
+    block("attention_block_lite", {**DECODER_LITE, **DEFAULT}, AttentionBlock, [16], (1, 3, 3, 4), group=1)
 
     def with_noise(m, i):
         maps = [philox.normals(3, philox.DECODER_NOISE + j, 30) for j in range(2)]
@@ -464,7 +468,7 @@ def pipeline(goldens):
         tensors, _ = load(os.path.join(goldens.out, file + ".safetensors"))
         module.load_state_dict({key[8:]: value for key, value in tensors.items() if key.startswith("weights.")})
     modules = torch.nn.ModuleDict({name: module for name, (_, module) in parts.items()})
-    seed, rng = 42, seeded("in pipeline")
+    seed, rng = 42, seeded("in pipeline f")
     inputs = {
         "high": normal(rng, 1, 3, 1, 128, 256).tanh(),
         "pixels": normal(rng, 1, 3, 1, 28, 28),
