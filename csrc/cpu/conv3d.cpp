@@ -51,17 +51,7 @@ class Tile {
     return static_cast<size_t>(ceil_div((c.direct ? 0 : t.bytes()) + pointers * 8, 64) * 64);
   }
 
-  Tile(const Conv& c, const Tiling& tiling, const Box& box, char* scratch)
-      : c_(c),
-        t_(tiling),
-        sample_(box.sample),
-        part_(box.part),
-        panel_(box.panel),
-        panels_(box.panels),
-        row_(box.row),
-        rows_(box.rows),
-        col_(box.col),
-        cols_(box.cols) {
+  Tile(const Conv& c, const Tiling& tiling, const Box& box, char* scratch) : c_(c), t_(tiling), b_(box) {
     slots_ = scratch;
     held_ = reinterpret_cast<const char**>(slots_ + (c.direct ? 0 : t_.bytes()));
     taps_ = held_ + t_.slots;
@@ -75,9 +65,9 @@ class Tile {
   /// Output frames t to t + count, count at most the tiling's step; called from the first frame on.
   void run(int64_t t, int64_t count) {
     find_taps(t, count);
-    for (int64_t p = panel_; p < panel_ + panels_; p++)
+    for (int64_t p = b_.panel; p < b_.panel + b_.panels; p++)
       for (int64_t i = 0; i < count; i++)
-        for (int64_t r = 0, n; r < rows_; r += n) {
+        for (int64_t r = 0, n; r < b_.rows; r += n) {
           n = like_rows(r);
           row(p, t, i, r, n);
         }
@@ -87,7 +77,7 @@ class Tile {
   /// taps_[i * kt + k]: where the frame under tap k of output frame t + i is to be read, null for zeros.
   void find_taps(int64_t t, int64_t count) {
     const int64_t n = count * c_.l.kt;
-    for (int64_t j = 0; j < n; j++) taps_[j] = c_.frame(sample_, t + j / c_.l.kt, j % c_.l.kt);
+    for (int64_t j = 0; j < n; j++) taps_[j] = c_.frame(b_.sample, t + j / c_.l.kt, j % c_.l.kt);
     if (c_.direct) return;
     for (int64_t s = 0; s < t_.slots; s++)
       if (std::find(taps_, taps_ + n, held_[s]) == taps_ + n) held_[s] = nullptr;
@@ -105,10 +95,10 @@ class Tile {
   /// The input under the tile, of one frame, into its place in scratch.
   void lay(const char* frame, char* slot) {
     const ConvLayout& l = c_.l;
-    const int64_t x0 = col_ * c_.a.stride_w - c_.a.pad_w;
+    const int64_t x0 = b_.col * c_.a.stride_w - c_.a.pad_w;
     PlaneTask planes;
     RowTask& row = planes.row;
-    const int64_t in_cols = (cols_ - 1) * c_.a.stride_w + l.kw;
+    const int64_t in_cols = (b_.cols - 1) * c_.a.stride_w + l.kw;
     const int64_t left = std::clamp<int64_t>(-x0, 0, in_cols);
     const int64_t pixels = std::clamp<int64_t>(c_.width - x0 - left, 0, in_cols - left);
     row.rows = l.folded ? l.kh : 1;
@@ -119,21 +109,22 @@ class Tile {
     row.left = left;
     row.pixels = pixels;
     row.right = in_cols - left - pixels;
-    int64_t channel = part_ * l.in;
+    int64_t channel = b_.part * l.in;
     row.channels = l.in;
     row.to_stride = l.pixel;
     if (l.kind == ConvKind::depthwise) {
-      channel = part_ * c_.depthwise_channels();
+      channel = b_.part * c_.depthwise_channels();
       row.channels = std::min(t_.channels, c_.channels - channel);
       row.to_stride = t_.channels;
     }
     planes.stride = c_.a.stride_w;
     planes.pitch = t_.pitch;
-    const int64_t in_rows = l.folded ? rows_ : (rows_ - 1) * c_.a.stride_h + l.kh;
+    const int64_t in_rows = l.folded ? b_.rows : (b_.rows - 1) * c_.a.stride_h + l.kh;
     for (int64_t i = 0; i < in_rows; i++, slot += t_.row_bytes) {
       bool any = false;
       for (int64_t h = 0; h < row.rows; h++) {
-        const int64_t y = (l.folded ? (row_ + i) * c_.a.stride_h + h : row_ * c_.a.stride_h + i) - c_.a.pad_h;
+        const int64_t y =
+            (l.folded ? (b_.row + i) * c_.a.stride_h + h : b_.row * c_.a.stride_h + i) - c_.a.pad_h;
         const bool inside = y >= 0 && y < c_.height;
         from_[h] = inside && pixels > 0 ? frame + ((y * c_.width + x0 + left) * c_.channels + channel) *
                                                       static_cast<int64_t>(size_of(c_.dtype))
@@ -155,9 +146,9 @@ class Tile {
   /// Rows from `r` on that are done in one: those of a product whose windows have all of their rows.
   int64_t like_rows(int64_t r) const {
     if (c_.l.kind != ConvKind::dense) return 1;
-    if (c_.l.folded || c_.strip) return rows_ - r;
+    if (c_.l.folded || c_.strip) return b_.rows - r;
     int64_t n = 0;
-    while (r + n < rows_ && whole_down(r + n)) n++;
+    while (r + n < b_.rows && whole_down(r + n)) n++;
     return std::max<int64_t>(n, 1);
   }
 
@@ -166,9 +157,9 @@ class Tile {
     const ConvLayout& l = c_.l;
     switch (l.kind) {
       case ConvKind::dense:
-        return cols_ == 1 ? down(p, t, i, r, count) : across(p, t, i, r, count);
+        return b_.cols == 1 ? down(p, t, i, r, count) : across(p, t, i, r, count);
       case ConvKind::depthwise: {
-        const int64_t first = part_ * c_.depthwise_channels();
+        const int64_t first = b_.part * c_.depthwise_channels();
         DepthwiseTask task;
         task.weight_stride = ceil_div(c_.channels, 16) * 16;
         task.window = {slots_, offsets_, c_.weight + first * 4, weight_offsets_};
@@ -176,9 +167,9 @@ class Tile {
         task.window.kw = l.kw;
         task.window.stride = c_.a.stride_w;
         task.channels = t_.channels;
-        task.pixels = cols_;
+        task.pixels = b_.cols;
         task.cols = std::min(t_.channels, c_.channels - first);
-        task.epilogue = epilogue(t + i, r, col_, first);
+        task.epilogue = epilogue(t + i, r, b_.col, first);
         return c_.kernels.depthwise(task);
       }
       case ConvKind::narrow: {
@@ -190,8 +181,8 @@ class Tile {
         task.units = l.units;
         task.pitch = t_.pitch;
         task.outputs = l.out;
-        task.pixels = cols_;
-        task.epilogue = epilogue(t + i, r, col_, 0);
+        task.pixels = b_.cols;
+        task.epilogue = epilogue(t + i, r, b_.col, 0);
         return (c_.dtype == DType::f32 ? c_.kernels.narrow_f32 : c_.kernels.narrow_bf16)(task);
       }
     }
@@ -200,9 +191,9 @@ class Tile {
   /// Panel `p` of `count` rows from `r` on, of output frame t + i.
   void across(int64_t p, int64_t t, int64_t i, int64_t r, int64_t count) {
     GemmTask task = product(p, t, i, r);
-    task.rows = count * cols_;
+    task.rows = count * b_.cols;
     task.run_stride = (c_.l.folded ? 1 : c_.a.stride_h) * in_row_bytes();
-    task.epilogue.run = cols_;
+    task.epilogue.run = b_.cols;
     task.epilogue.run_places = c_.out_width;
     multiply(task);
   }
@@ -224,22 +215,22 @@ class Tile {
   GemmTask product(int64_t p, int64_t t, int64_t i, int64_t r) const {
     const ConvLayout& l = c_.l;
     const int64_t element = c_.operand_bytes(), pixel = c_.direct ? c_.channels : l.pixel;
-    const int64_t left = col_ * c_.a.stride_w - c_.a.pad_w;  // of the first window
-    const bool cut = cols_ == 1 && !l.folded && c_.can_cut();
+    const int64_t left = b_.col * c_.a.stride_w - c_.a.pad_w;  // of the first window
+    const bool cut = b_.cols == 1 && !l.folded && c_.can_cut();
     const int64_t begin = cut ? std::clamp<int64_t>(-left, 0, l.kw) : 0;
     const int64_t end = cut ? std::clamp<int64_t>(c_.width - left, begin, l.kw) : l.kw;
     GemmTask task;
-    task.a = slots_ + ((c_.direct ? left * pixel + part_ * l.in : 0) + begin * pixel) * element;
+    task.a = slots_ + ((c_.direct ? left * pixel + b_.part * l.in : 0) + begin * pixel) * element;
     task.row_stride = c_.a.stride_w * pixel * element;
     task.k = (end - begin) * l.pixel;
     const int64_t segment = segment_bytes(c_.dtype, l.k);
     task.segments = find_segments(i, r, segment);
     task.segment_offsets = offsets_;
-    task.panels = c_.weight + (part_ * c_.panels() + p) * l.segments * segment +
+    task.panels = c_.weight + (b_.part * c_.panels() + p) * l.segments * segment +
                   begin * l.pixel * kPanelCols * static_cast<int64_t>(size_of(c_.dtype));
     task.panel_offsets = weight_offsets_;
     task.cols = std::min(kPanelCols, l.out - p * kPanelCols);
-    task.epilogue = epilogue(t + i, r, col_, part_ * l.out + p * kPanelCols);
+    task.epilogue = epilogue(t + i, r, b_.col, b_.part * l.out + p * kPanelCols);
     return task;
   }
   void multiply(const GemmTask& task) const {
@@ -251,7 +242,7 @@ class Tile {
   }
 
   /// Where the window of row `r` begins, in rows of the picture.
-  int64_t top(int64_t r) const { return (row_ + r) * c_.a.stride_h - c_.a.pad_h; }
+  int64_t top(int64_t r) const { return (b_.row + r) * c_.a.stride_h - c_.a.pad_h; }
   bool whole_down(int64_t r) const { return top(r) >= 0 && top(r) + c_.l.kh <= c_.height; }
 
   /// The rows of input under row `r` of the step's output frame `i` (offsets_, from slots_) and the weights
@@ -278,9 +269,9 @@ class Tile {
 
   /// From output channel `channel` on, of row `r` of the tile and column `x` in output frame `t`.
   Epilogue epilogue(int64_t t, int64_t r, int64_t x, int64_t channel) const {
-    const int64_t pixel = (row_ + r) * c_.out_width + x;
+    const int64_t pixel = (b_.row + r) * c_.out_width + x;
     const int64_t element =
-        ((sample_ * c_.out_frames + t) * c_.out_height * c_.out_width + pixel) * c_.out_channels + channel;
+        ((b_.sample * c_.out_frames + t) * c_.out_height * c_.out_width + pixel) * c_.out_channels + channel;
     Epilogue e;
     if (c_.a.bias) e.bias = c_.a.bias.as<const float>() + channel;
     if (c_.a.noise) e.row_bias = c_.a.noise.as<const float>() + pixel;
@@ -295,7 +286,7 @@ class Tile {
 
   const Conv& c_;
   const Tiling& t_;
-  const int64_t sample_, part_, panel_, panels_, row_, rows_, col_, cols_;
+  const Box b_;
   char* slots_;                         ///< t_.slots frames of input
   const char** held_;                   ///< the frame in each of them, null when free
   const char** taps_;                   ///< [step][kt]
