@@ -244,6 +244,9 @@ const cases: Record<string, ConvCase> = {
     padSpace: [2, 2],
     noise: true,
   },
+  'half a panel, blocks over the ends of rows': { x: [1, 2, 35, 34, 8], outputs: 16, bias: true },
+  'a panel and a half, blocks over the ends of rows': { x: [1, 2, 27, 40, 6], outputs: 48, bias: true },
+  'whole panels, odd rows': { x: [1, 1, 35, 33, 8], outputs: 32 },
   'no padding': { x: [1, 3, 4, 9, 12], outputs: 20, stride: [1, 1, 2], ...unpadded },
   'wider than a tile': { x: [1, 1, 2, 300, 24], outputs: 8, kernel: [1, 3, 3], padTime: [0, 0] },
   'groups of 32': { x: [1, 2, 3, 4, 96], outputs: 96, groups: 3, kernel: one, ...unpadded },
@@ -302,6 +305,22 @@ for (const dtype of floats)
       await judge(y, made.shape, made.reference, name)
       await sameBits(ops.conv3d(made.x, made.plain, made.options), y, `${name}: a plain weight`)
     })
+
+for (const dtype of floats)
+  conv(`${dtype}: denormal numbers are numbers`, async () => {
+    const bias = Float32Array.from({ length: 32 }, (_, i) =>
+      i % 3 ? 1e-40 * (i - 16) : i % 2 ? 0.5 : -2e-38,
+    )
+    const x = ops.fill(device, [1, 1, 33, 34, 8], 1, dtype)
+    const weight = ops.packConv3d(ops.fill(device, [32, 8, 1, 3, 3], 0, dtype))
+    const y = ops.conv3d(x, weight, { bias: device.tensor(bias, [32]), padSpace: [1, 1] })
+    const rows = ops.cast(device.tensor(bias, [32]), dtype)
+    const expected = ops.cast(rows, 'f32').reshape(1, 1, 1, 1, 32)
+    const all = ops.cast(y, 'f32')
+    const pixel = (h: number, w: number) => ops.slice(ops.slice(all, 2, h, h + 1), 3, w, w + 1)
+    await sameBits(pixel(0, 0), expected, 'in a corner')
+    await sameBits(pixel(16, 17), expected, 'inside')
+  })
 
 /** Kinds of convolution whose bits must not depend on how the work is cut. */
 const kinds: Record<string, ConvCase> = {
