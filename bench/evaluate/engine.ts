@@ -8,6 +8,7 @@ import { loadTokenizer } from '../../lib/model-folder.js'
 import type { ComputeType } from '../../lib/parameters.js'
 import { preparePicture } from '../../lib/picture.js'
 import { resolveRequest } from '../../lib/requests.js'
+import type { Tokenizer } from '../../lib/tokenizer.js'
 import type { DecoderName } from './configurations.js'
 import type { Clip } from './render.js'
 
@@ -29,25 +30,32 @@ export class Engine {
   readonly pipeline: FSVideoPipeline
   readonly #device: Device
 
-  private constructor(pipeline: FSVideoPipeline) {
+  readonly #tokenizer: Tokenizer
+
+  private constructor(pipeline: FSVideoPipeline, tokenizer: Tokenizer) {
     this.pipeline = pipeline
+    this.#tokenizer = tokenizer
     this.#device = pipeline.device
   }
 
   /** Loads a model folder, with the transformer of the folder `plain` in place of its own if that is given. */
   static async open(folder: string, device: Device, dtype: ComputeType, plain?: string): Promise<Engine> {
-    if (plain === undefined)
-      return new Engine(await FSVideoPipeline.fromPretrained(folder, { device, dtype }))
+    if (plain === undefined) return Engine.#load(folder, device, dtype)
     const mixed = await mkdtemp(join(tmpdir(), 'fsvideo-evaluate-'))
     try {
       for (const entry of await readdir(folder)) {
         const source = entry === 'transformer' ? plain : join(folder, entry)
         await symlink(resolve(source), join(mixed, entry))
       }
-      return new Engine(await FSVideoPipeline.fromPretrained(mixed, { device, dtype }))
+      return await Engine.#load(mixed, device, dtype)
     } finally {
       await rm(mixed, { recursive: true })
     }
+  }
+
+  static async #load(folder: string, device: Device, dtype: ComputeType): Promise<Engine> {
+    const pipeline = await FSVideoPipeline.fromPretrained(folder, { device, dtype })
+    return new Engine(pipeline, await loadTokenizer(pipeline.model))
   }
 
   has(decoder: DecoderName): boolean {
@@ -80,7 +88,7 @@ export class Engine {
     const { stages, model } = this.pipeline
     const size = request.width / model.latentUpsampler.scale
     return this.#measured(size, async () => {
-      const resolved = await resolveRequest(request, model, await loadTokenizer(model))
+      const resolved = await resolveRequest(request, model, this.#tokenizer)
       const { low } = await preparePicture(resolved.images[0]!, resolved, model)
       const text = (input: typeof resolved.negativeText) =>
         input && 'tokens' in input ? stages.encodeText(input.tokens) : undefined

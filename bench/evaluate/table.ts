@@ -88,10 +88,10 @@ function thresholdLines(rows: readonly Row[]): string[] {
     thresholds.map(({ threshold: { score, atLeast, atMost }, met }) => {
       const { title, digits } = columns[score]
       const estimate = scores[score]!
-      const limit = atLeast === undefined ? `at most  ${atMost}` : `at least ${atLeast}`
+      const limit = atLeast === undefined ? `<= ${atMost}` : `>= ${atLeast}`
       return [
         met ? 'met   ' : 'MISSED',
-        ` ${group}, ${name}: ${title}`.padEnd(39),
+        ` ${group}, ${name}: ${title}`.padEnd(42),
         value(estimate, digits).padStart(7),
         ` (${between(estimate, digits)})`.padEnd(15),
         limit,
