@@ -146,6 +146,29 @@ engine('puts another transformer in the place of the model’s own', async () =>
   assert.not(Buffer.from(clip.pixels).equals(clips[1]!.pixels))
 })
 
+engine(
+  'a row has the scores of its group, those of the same scenes reconstructed, and what it cost',
+  async () => {
+    const rows = [named('Lite'), named('prompts exchanged')]
+    const told: string[] = []
+    const asked = { model, count: 1, seed: 0, device: 'cpu', rows }
+    const done = await new Evaluation(asked, device, (line) => told.push(line)).run()
+    const [lite, exchanged] = done as [Row, Row]
+    assert.equal([lite.name, exchanged.name], ['Lite', 'prompts exchanged'])
+    assert.equal(Object.keys(lite.scores), ['psnr', 'maskPsnr', 'firstPsnr', 'ssim'])
+    assert.is(lite.ceiling, undefined)
+    const judged = ['firstPsnr', 'direction', 'colour', 'shape', 'position']
+    assert.equal(Object.keys(exchanged.ceiling!), judged)
+    assert.equal(Object.keys(exchanged.scores).sort(), [...judged, 'obeyed'].sort())
+    for (const row of [lite, exchanged]) {
+      assert.ok(row.seconds.median > 0 && row.peakBytes > 0)
+      assert.is(row.scores.firstPsnr!.count, 1)
+    }
+    assert.is(exchanged.thresholds.length, 1)
+    assert.match(told[0]!, /^autoencoder, Lite: 1 of 1/)
+  },
+)
+
 engine.run()
 
 const report = suite('evaluate: report')

@@ -1,16 +1,13 @@
-/** What judges the engine is judged here: scenes and scores against the Python side's numbers, against truth, and against hand-computed values. */
-import { readFileSync } from 'node:fs'
+/** What judges the engine is judged here: against truth, against the Python side's numbers, and against hand-computed values. */
 import path from 'node:path'
 import sharp from 'sharp'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { caption } from '../bench/evaluate/captions.js'
 import { shapeOf } from '../bench/evaluate/classifier.js'
-import { exchangedPrompt, generationScene, reconstructionScene } from '../bench/evaluate/held-out.js'
 import { mean, median, proportion, student } from '../bench/evaluate/intervals.js'
 import { type Clip, poses, type RenderedClip, render } from '../bench/evaluate/render.js'
 import {
-  colours,
   type Direction,
   directionNames,
   kinds,
@@ -22,178 +19,15 @@ import {
 import { judge, psnr, quality, ssim } from '../bench/evaluate/scores.js'
 import { writeStrip } from '../bench/evaluate/strip.js'
 import { follow } from '../bench/evaluate/tracker.js'
-import { packageRoot } from '../lib/addon.js'
+import { backwards, frameAt, goldens, near, rearranged } from './clips.js'
 import { Random } from './numbers.js'
 import { temporaryFolder } from './pipeline-model.js'
-
-interface Golden {
-  size: number
-  frames: number
-  scene: Scene
-  caption: string
-  last: number[][]
-  pixels: [frame: number, row: number, column: number, r: number, g: number, b: number][]
-}
-const goldens: Golden[] = JSON.parse(
-  readFileSync(path.join(packageRoot, 'reference/training/scenes.json'), 'utf8'),
-)
-
-const near = (actual: number, expected: number, tolerance: number, what?: string) =>
-  assert.ok(Math.abs(actual - expected) <= tolerance, `${what ?? ''} ${actual}, not ${expected}`)
 
 /** Scenes of one shape, each motion in turn. */
 const ofEveryMotion = (rounds: number): Scene[] =>
   Array.from({ length: rounds * motions.length }, (_, i) =>
     sceneOf(900 + i, { motion: motions[i % motions.length], count: 1 }),
   )
-
-function frameAt({ size, pixels }: Clip, frame: number): Uint8Array {
-  return pixels.subarray(frame * size * size * 3, (frame + 1) * size * size * 3)
-}
-
-function rearranged(clip: Clip, order: (frame: number) => number): Clip {
-  const frames = Array.from({ length: clip.frames }, (_, t) => frameAt(clip, order(t)))
-  return { ...clip, pixels: Buffer.concat(frames) }
-}
-
-const backwards = (clip: Clip): Clip => rearranged(clip, (t) => clip.frames - 1 - t)
-
-const scenes = suite('evaluate: scenes')
-
-scenes('the renderer gives the pixels, places and captions of the Python side', () => {
-  assert.is(goldens.length, 7)
-  for (const golden of goldens) {
-    const clip = render(golden.scene, golden.size, { frames: golden.frames })
-    for (const [frame, row, column, ...rgb] of golden.pixels) {
-      const at = ((frame * golden.size + row) * golden.size + column) * 3
-      for (let c = 0; c < 3; c++)
-        near(clip.pixels[at + c]!, rgb[c]!, 1, `${golden.caption}: ${frame} ${row} ${column}`)
-    }
-    for (const [i, shape] of golden.scene.shapes.entries()) {
-      const { x, y, radius, turn } = poses(shape, golden.frames).at(-1)!
-      for (const [k, value] of [x, y, radius, turn].entries()) near(value, golden.last[i]![k]!, 1e-8)
-    }
-    assert.is(caption(golden.scene), golden.caption)
-  }
-})
-
-scenes('single frames are those of the whole clip', () => {
-  const scene = sceneOf(5)
-  const clip = render(scene, 32)
-  const some = render(scene, 32, { only: [16, 3] })
-  assert.equal([...frameAt(some, 0)], [...frameAt(clip, 16)])
-  assert.equal([...frameAt(some, 1)], [...frameAt(clip, 3)])
-})
-
-/** Scene 7 going left: scores of different days are of the same pictures. */
-const seven: Scene = {
-  background: { from: [114, 81, 128], to: [112, 114, 137], angle: 0.7428 },
-  shapes: [
-    {
-      shape: 'star',
-      colour: 'cyan',
-      rgb: [48, 211, 210],
-      size: 'large',
-      motion: 'left',
-      start: [0.6669, 0.4944],
-      angle: 0,
-      radius: 0.1685,
-      travel: 0.3348,
-    },
-  ],
-  softness: 1,
-  vignette: 0,
-}
-
-scenes('a seed gives the same scene for ever, and another seed another one', () => {
-  assert.equal(sceneOf(7, { motion: 'left', count: 1 }), seven)
-  assert.is(new Set(Array.from({ length: 500 }, (_, i) => JSON.stringify(sceneOf(i)))).size, 500)
-  assert.not.equal(sceneOf(1), sceneOf(2 ** 32 + 1))
-  assert.not.equal(generationScene(0, 0), generationScene(1, 0))
-  assert.not.equal(reconstructionScene(0, 0), reconstructionScene(0, 1))
-})
-
-scenes('shapes stay inside the picture, apart in the first frame, and stand out from the ground', () => {
-  for (let seed = 0; seed < 400; seed++) {
-    const { shapes, background } = sceneOf(seed)
-    for (const shape of shapes) {
-      for (const { x, y, radius } of poses(shape))
-        for (const at of [x, y]) assert.ok(at - radius >= 0.0198 && at + radius <= 0.9802, `seed ${seed}`)
-      for (const ground of [background.from, background.to]) {
-        const difference = shape.rgb.reduce((sum, v, c) => sum + Math.abs(v - ground[c]!), 0)
-        assert.ok(difference >= 150, `seed ${seed}: ${difference}`)
-      }
-    }
-    const [a, b] = shapes
-    if (a && b) {
-      const between = Math.hypot(a.start[0] - b.start[0], a.start[1] - b.start[1])
-      assert.ok(between >= 1.1 * (a.radius + b.radius))
-      assert.is.not(a.colour, b.colour)
-    }
-  }
-})
-
-scenes('everything is drawn as often as in training', () => {
-  const drawn = Array.from({ length: 4000 }, (_, seed) => sceneOf(seed))
-  const shapes = drawn.map((scene) => scene.shapes[0]!) // large ones are redrawn more often behind them
-  const share = <T>(list: readonly T[], holds: (item: T) => boolean) =>
-    list.filter(holds).length / list.length
-  near(
-    share(drawn, (scene) => scene.shapes.length === 2),
-    0.25,
-    0.03,
-  )
-  near(
-    share(drawn, (scene) => scene.softness > 1),
-    0.2,
-    0.03,
-  )
-  near(
-    share(drawn, (scene) => scene.vignette > 0),
-    0.15,
-    0.03,
-  )
-  near(
-    share(shapes, ({ size }) => size === 'large'),
-    0.5,
-    0.03,
-  )
-  for (const colour of Object.keys(colours))
-    near(
-      share(shapes, (shape) => shape.colour === colour),
-      1 / 8,
-      0.03,
-      colour,
-    )
-  for (const motion of motions)
-    near(
-      share(shapes, (shape) => shape.motion === motion),
-      1 / 13,
-      0.03,
-      motion,
-    )
-  for (const kind of kinds)
-    near(
-      share(shapes, ({ shape }) => shape === kind),
-      1 / 4,
-      0.03,
-      kind,
-    )
-})
-
-scenes('an exchanged prompt sends the shape elsewhere, in all seven other directions', () => {
-  const told = (text: string) => text.slice(text.indexOf('moves ') + 6) as Direction
-  const others = new Set<Direction>()
-  for (let i = 0; i < 200; i++) {
-    const own = generationScene(0, i).shapes[0]!.motion
-    const other = told(exchangedPrompt(0, i))
-    assert.ok(directionNames.includes(other) && other !== own, `${i}: ${other}`)
-    if (own === 'left') others.add(other)
-  }
-  assert.is(others.size, 7)
-})
-
-scenes.run()
 
 const tracker = suite('evaluate: tracker and classifier')
 

@@ -29,7 +29,6 @@ const chunk = 4
 export class Engine {
   readonly pipeline: FSVideoPipeline
   readonly #device: Device
-
   readonly #tokenizer: Tokenizer
 
   private constructor(pipeline: FSVideoPipeline, tokenizer: Tokenizer) {

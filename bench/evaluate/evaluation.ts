@@ -5,7 +5,7 @@ import { quantile } from '../statistics.js'
 import { caption } from './captions.js'
 import type { Configuration } from './configurations.js'
 import { Engine, type Made, type Request } from './engine.js'
-import { exchangedPrompt, generationScene, reconstructionScene } from './held-out.js'
+import { exchangedScene, generationScene, reconstructionScene } from './held-out.js'
 import type { EvaluateOptions } from './options.js'
 import { type Clip, clipFrames, render } from './render.js'
 import { type AbsentRow, type ClipScores, judgeThresholds, type Row, summarise } from './results.js'
@@ -97,9 +97,10 @@ export class Evaluation {
       return { ...made, scores: quality(made.clip, truth) }
     }
     const scene = generationScene(seed, i)
+    const told = row.exchanged ? exchangedScene(seed, i) : scene
     const request: Request = {
       image: await firstFrame(scene),
-      prompt: row.exchanged ? exchangedPrompt(seed, i) : caption(scene),
+      prompt: caption(told),
       seed: i,
       width: outputSize,
       height: outputSize,
@@ -113,7 +114,9 @@ export class Evaluation {
       const { clip: reconstruction } = await engine.reconstruct(truth, row.decoder)
       this.examples.push({ truth, reconstruction, generated: made.clip })
     }
-    return { ...made, scores: scoresOf(made.clip, scene) }
+    const scores = scoresOf(made.clip, scene)
+    if (row.exchanged) scores.obeyed = obeys(made.clip, scene, told)
+    return { ...made, scores }
   }
 
   async #ceiling(engine: Engine, row: Configuration): Promise<ClipScores[]> {
@@ -147,6 +150,12 @@ async function firstFrame(scene: Scene): Promise<Uint8Array> {
   return sharp(pixels, { raw: { width: size, height: size, channels: 3 } })
     .png()
     .toBuffer()
+}
+
+/** Whether the picture's shape goes where another scene's goes. */
+function obeys(clip: Clip, scene: Scene, told: Scene): boolean | undefined {
+  const { motion } = told.shapes[0]!
+  return judge(clip, { ...scene, shapes: [{ ...scene.shapes[0]!, motion }] }).direction
 }
 
 function scoresOf(clip: Clip, scene: Scene): ClipScores {

@@ -1,5 +1,4 @@
 /** The clips that are scored: held-out scenes of one shape, with prompts of their own and of others. */
-import { caption } from './captions.js'
 import { directionNames, type Scene, sceneOf } from './scenes.js'
 
 /** Between the scenes of one `--seed` and the next. */
@@ -16,9 +15,9 @@ export function generationScene(seed: number, i: number): Scene {
   return sceneOf(seed * stride + generationFrom + i, { motion: directionNames[i % 8], count: 1 })
 }
 
-/** The prompt of another scene, which goes in each of the seven other directions in turn. */
-export function exchangedPrompt(seed: number, i: number): string {
+/** The scene whose prompt a picture gets in exchange: it goes in each of the seven other directions in turn. */
+export function exchangedScene(seed: number, i: number): Scene {
   const motion = directionNames[(i + 1 + (Math.floor(i / 8) % 7)) % 8]
   const other = generationFrom + ((i * 37 + 11) % 1000)
-  return caption(sceneOf(seed * stride + other, { motion, count: 1 }))
+  return sceneOf(seed * stride + other, { motion, count: 1 })
 }

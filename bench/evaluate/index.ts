@@ -12,7 +12,7 @@ import { Device, FSVideoError } from '../../lib/index.js'
 import { Evaluation } from './evaluation.js'
 import { type EvaluateOptions, readOptions, usage } from './options.js'
 import type { AbsentRow, Row } from './results.js'
-import { writeStrip } from './strip.js'
+import { type Example, writeStrip } from './strip.js'
 import { tableOf } from './table.js'
 
 export interface Report {
@@ -27,17 +27,17 @@ export interface Report {
   peakBytes: number
 }
 
-async function evaluate(options: EvaluateOptions): Promise<Report> {
-  const { model, count, seed, strip } = options
+async function evaluate(options: EvaluateOptions): Promise<{ report: Report; examples: Example[] }> {
+  const { model, count, seed } = options
+  const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim()
   const device = await Device.open(options.device)
   try {
     const evaluation = new Evaluation(options, device, (line) => process.stderr.write(`${line}\n`))
     const rows = await evaluation.run()
-    if (strip && evaluation.examples.length > 0) await writeStrip(strip, evaluation.examples)
     const cpu = os.cpus()[0]?.model ?? 'unknown'
-    return {
+    const report = {
       date: new Date().toISOString(),
-      commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim(),
+      commit,
       machine: { cpu, device: device.description, node: process.version },
       model: relative('', model) || model,
       count,
@@ -45,18 +45,29 @@ async function evaluate(options: EvaluateOptions): Promise<Report> {
       rows,
       peakBytes: process.resourceUsage().maxRSS * 1024,
     }
+    return { report, examples: evaluation.examples }
   } finally {
     device.dispose()
   }
+}
+
+/** Throws ERR_FSVIDEO_OUTPUT where writing fails. */
+async function written(field: string, got: string, work: Promise<void>): Promise<void> {
+  await work.catch((cause: Error) => {
+    const message = `${field} cannot be written: ${cause.message}`
+    throw new FSVideoError('ERR_FSVIDEO_OUTPUT', message, { field, got, cause })
+  })
 }
 
 try {
   const options = await readOptions(process.argv.slice(2))
   if (!options) process.stdout.write(usage)
   else {
-    const report = await evaluate(options)
+    const { report, examples } = await evaluate(options)
     console.log(tableOf(report).join('\n'))
-    if (options.json) await writeFile(options.json, `${JSON.stringify(report, null, 2)}\n`)
+    const { json, strip } = options
+    if (json) await written('--json', json, writeFile(json, `${JSON.stringify(report, null, 2)}\n`))
+    if (strip && examples.length > 0) await written('--strip', strip, writeStrip(strip, examples))
   }
 } catch (error) {
   if (!(error instanceof FSVideoError)) throw error

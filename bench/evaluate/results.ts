@@ -3,8 +3,11 @@ import type { Configuration, Group, Threshold } from './configurations.js'
 import { type Estimate, mean, median, proportion } from './intervals.js'
 import type { Judgement, Quality } from './scores.js'
 
-/** Of one clip. The position is in pixels of the whole pipeline's output, also where a clip is smaller. */
-export type ClipScores = Partial<Quality & Judgement>
+/**
+ * Of one clip. The position is in pixels of the whole pipeline's output, also where a clip is smaller; `obeyed`: the direction of an
+ * exchanged prompt.
+ */
+export type ClipScores = Partial<Quality & Judgement & { obeyed: boolean }>
 export type ScoreName = keyof ClipScores
 export type Scores = Partial<Record<ScoreName, Estimate>>
 
@@ -36,6 +39,7 @@ const estimators: { readonly [S in ScoreName]-?: (clips: readonly ClipScores[]) 
   direction: shares('direction'),
   colour: shares('colour'),
   shape: shares('shape'),
+  obeyed: shares('obeyed'),
   position: (clips) => of(clips, 'position', median),
 }
 
@@ -60,7 +64,7 @@ function means(name: 'psnr' | 'maskPsnr' | 'firstPsnr' | 'ssim') {
   return (clips: readonly ClipScores[]) => of(clips, name, mean)
 }
 
-function shares(name: 'direction' | 'colour' | 'shape') {
+function shares(name: 'direction' | 'colour' | 'shape' | 'obeyed') {
   return (clips: readonly ClipScores[]) => of(clips, name, proportion)
 }
 

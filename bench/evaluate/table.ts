@@ -18,6 +18,7 @@ const columns: { readonly [S in ScoreName]-?: Column } = {
   direction: { title: 'direction', digits: 2 },
   colour: { title: 'colour', digits: 2 },
   shape: { title: 'shape', digits: 2 },
+  obeyed: { title: 'obeyed', digits: 2 },
   position: { title: 'pixels', digits: 1 },
 }
 
@@ -59,6 +60,15 @@ function rowLines(row: Row | AbsentRow): string[] {
     line('  95 %', scores, names, between),
     ...(ceiling ? [line('  ceiling', ceiling, names, value)] : []),
   ]
+}
+
+/** A low direction under exchanged prompts may be obedience, or nothing that moves. */
+function obedienceLines(rows: readonly Row[]): string[] {
+  return rows.flatMap(({ name, scores: { obeyed } }) =>
+    obeyed
+      ? [`${name}: as the other prompt says in ${value(obeyed, 2)} (${between(obeyed, 2)}) of the clips.`]
+      : [],
+  )
 }
 
 function groupLines(group: Group, rows: readonly (Row | AbsentRow)[]): string[] {
@@ -114,6 +124,7 @@ export function tableOf(report: Report): string[] {
     '',
     'ceiling: the same scores of the true clips, encoded and decoded.',
     `pixels: median distance from where the shape should end, in pixels of ${outputSize}.`,
+    ...obedienceLines(present),
     ...costLines(present),
     `the process at its largest: ${(peakBytes / 1e6).toFixed(0)} MB`,
     ...thresholdLines(present),
