@@ -34,6 +34,16 @@ scenes('the renderer gives the pixels, places and captions of the Python side', 
   }
 })
 
+scenes('nothing of a star is cut off on any side', () => {
+  const { background, shapes } = sceneOf(7, { motion: 'still', count: 1 })
+  const total = (angle: number) => {
+    const star = { ...shapes[0]!, shape: 'star', start: [0.5, 0.5], angle, radius: 0.0999 } as const
+    const { mask } = render({ background, shapes: [star], softness: 2.5, vignette: 0 }, 128, { only: [0] })
+    return mask.reduce((sum, v) => sum + v, 0)
+  }
+  for (let i = 1; i < 4; i++) near(total((i * Math.PI) / 2), total(0), 1e-3)
+})
+
 scenes('single frames are those of the whole clip', () => {
   const scene = sceneOf(5)
   const clip = render(scene, 32)
