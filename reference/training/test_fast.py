@@ -1,0 +1,45 @@
+"""The fast forwards of `fast.py` against the plain ones: outputs and gradients, every kind of clip.
+
+    python3 -m training.test_fast
+"""
+
+import copy
+
+import torch
+
+from . import fast, networks
+
+
+def results(encoder, decoder, video):
+    latents, features = encoder(video)
+    output = decoder(latents, features)
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    gradients = torch.autograd.grad((output * output.detach().cos()).sum(), parameters, allow_unused=True)
+    return [latents, output, *(torch.zeros(1) if g is None else g for g in gradients)]
+
+
+def distance(value, truth):
+    return ((value - truth).norm() / truth.norm().clamp(min=1e-6)).item()
+
+
+def main():
+    worst = 0.0
+    for name in ("decoder", "decoder_lite"):
+        encoder, decoder = networks.build("encoder").double(), networks.build(name).double()
+        for module in decoder.modules():  # first-frame attention that does something
+            if hasattr(module, "to_out"):
+                torch.nn.init.normal_(module.to_out.weight, std=0.1)
+        quick = fast.channels_last(copy.deepcopy(encoder)), fast.channels_last(copy.deepcopy(decoder))
+        for frames, size in ((1, 64), (1, 128), (5, 128), (9, 64)):
+            video = torch.randn(1, 3, frames, size, size, generator=torch.Generator().manual_seed(frames)).double()
+            truth = results(encoder, decoder, video)
+            fast.install()
+            found = results(*quick, video.contiguous(memory_format=fast.LAST))
+            fast.remove()
+            worst = max([worst, *(distance(a, b) for a, b in zip(found, truth))])
+            assert worst < 1e-9, (name, frames, size, worst)
+    print(f"ok    fast forwards are the plain ones (largest relative distance {worst:.1e})")
+
+
+if __name__ == "__main__":
+    main()
