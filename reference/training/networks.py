@@ -29,7 +29,7 @@ ENCODER = {
     **AUTOENCODER,
     "in_channels": 3,
     "widths": [8, 32, 64, 64, 128, 128, 128],
-    "depths": [0, 0, 1, 1, 1, 2, 2],
+    "depths": [0, 0, 1, 1, 1, 2, 1],
     "resample": "strided",
     "conv": "causal",
     "latents_mean": None,
@@ -41,7 +41,7 @@ DECODER = {
     "out_channels": 3,
     "widths": [8, 16, 64, 64, 128, 128, 128],
     "encoder_widths": ENCODER["widths"],
-    "depths": [0, 1, 1, 1, 2, 2, 2],
+    "depths": [0, 1, 1, 1, 2, 2, 1],
     "resample": "shuffle",
     "conv": "noncausal",
     "noise_weight": 0.05,
@@ -68,7 +68,7 @@ TEXT = {
 }
 BASE = {
     "dim": 192,
-    "layers": 7,
+    "layers": 6,
     "heads": 6,
     "ffn_dim": 512,
     "patch_size": [1, 1, 1],
@@ -86,10 +86,10 @@ BASE = {
     "memory": {"enabled": True, "norm": "post_mix", "bias": True},
 }
 BASE_WITHOUT_MEMORY = {**BASE, "memory": {**BASE["memory"], "enabled": False}}
-REFINER = {**BASE, "layers": 6}
+REFINER = {**BASE, "layers": 5}
 UPSAMPLER = {
     "in_channels": LATENT,
-    "mid_channels": 64,
+    "mid_channels": 32,
     "blocks": 1,
     "scale": 2,
     "norm_groups": 8,
