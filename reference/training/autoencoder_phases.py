@@ -4,7 +4,11 @@ The symmetric autoencoder has no first-frame attention, through which a decoder 
 latents (paper section 2.2: the asymmetric decoder comes second). Its decoder is the Standard one without that part.
 """
 
+import os
+
 import torch
+from fsvideo.autoencoder import Upsample
+from fsvideo.layers import Conv
 
 from . import fast, networks
 from .clips import draw_clips, seen, to_tensors
@@ -120,8 +124,32 @@ class Autoencoder:
         return score
 
 
+def inflate(network):
+    """Makes an autoencoder part that has seen images only fit for video: what a single frame gave, every frame gives.
+
+    A single frame was convolved with the sum of the taps in time, and of the two frames of a temporal step up only the
+    second was looked at. The sum goes into the tap of the frame itself, the second frame's weights into the first's."""
+    for module in network.modules():
+        if isinstance(module, Conv) and module.kernel_size[0] == 3:
+            own = 2 if module.time.conv == "causal" else 1
+            weight = torch.zeros_like(module.weight)
+            weight[:, :, own] = module.weight.detach().sum(2)
+            module.weight.data.copy_(weight)
+        if isinstance(module, Upsample) and module.factors[0] == 2:
+            weight, bias = module.conv.weight.data, module.conv.bias.data
+            for first in range(len(weight)):
+                second = first + 4
+                if first % 8 < 4:
+                    weight[first], bias[first] = weight[second], bias[second]
+                    weight[first, second // module.copies, 1, 1, 1] += 1  # its shortcut shows other channels
+                    weight[first, first // module.copies, 1, 1, 1] -= 1
+    return network
+
+
 def symmetric_phase(studio, images):
     encoder, decoder = studio.network("encoder"), studio.network("decoder_symmetric")
+    if not images and not os.path.exists(studio.path("checkpoints", "video.pt")):
+        inflate(encoder), inflate(decoder)
     work = Autoencoder(studio.size, studio.device, studio.batch("autoencoder"))
     score = work.score(encoder, decoder, 1 if images else 17, attention=False)
     parts = {"encoder": encoder, "decoder_symmetric": decoder}

@@ -60,7 +60,7 @@ TEXT = {
     "d_model": 128,
     "d_kv": 32,
     "d_ff": 256,
-    "num_layers": 3,
+    "num_layers": 2,
     "num_heads": 4,
     "relative_attention_num_buckets": 32,
     "relative_attention_max_distance": 128,
