@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from .render import FRAMES, render
+from .render_torch import render_all
 from .scenes import scene_of
 
 NOISY = 0.2  # part of the training clips whose encoder sees sensor noise
@@ -33,15 +34,27 @@ def cropped(clip, rng, size):
     return video[:, window[0], window[1]], mask[:, window[0], window[1]]
 
 
-def draw_clips(draw, count, size, frames, crop=None, count_of_shapes=None):
+def draw_clips(draw, count, size, frames, crop=None):
     """A worker's clips: `frames` neighbouring frames of rendered scenes, cut to `crop` if given."""
-    clips = []
-    for i in range(count):
-        start = int(draw.numpy.integers(0, FRAMES - frames + 1))
-        scene = scene_of(draw.clip(i, count), count=count_of_shapes)
-        clip = render(scene, size, only=range(start, start + frames))
-        clips.append(cropped(clip, draw.numpy, crop) if crop else clip)
+    scenes = [scene_of(draw.clip(i, count)) for i in range(count)]
+    chosen = [[int(start) + t for t in range(frames)] for start in draw.numpy.integers(0, FRAMES - frames + 1, count)]
+    if draw.torch.device.type == "cuda":
+        return draw_on_gpu(draw, scenes, size, chosen, crop)
+    clips = [render(scene, size, only=some) for scene, some in zip(scenes, chosen)]
+    if crop:
+        clips = [cropped(clip, draw.numpy, crop) for clip in clips]
     return to_tensors(clips, draw.torch.device)
+
+
+def draw_on_gpu(draw, scenes, size, chosen, crop):
+    """The same with all scenes rendered at once; windows are where they fall."""
+    video, mask = render_all(scenes, size, chosen, draw.torch.device)
+    if crop:
+        corners = draw.numpy.integers(0, size - crop + 1, (len(scenes), 2))
+        windows = [(..., slice(i, i + crop), slice(j, j + crop)) for i, j in corners]
+        mask = torch.stack([m[window] for m, window in zip(mask, windows)])
+        video = torch.stack([v[(*window, slice(None))] for v, window in zip(video, windows)])
+    return video.permute(0, 4, 1, 2, 3).mul(2 / 255).sub_(1), mask[:, None]
 
 
 def seen(video, draw):

@@ -114,7 +114,9 @@ def norm_forward(self, x):
 
 def conv_forward(self, x):
     kt = self.kernel_size[0]
-    if self.groups > 1 and self.time.conv != "group_causal":
+    if self.time.conv == "group_causal" and kt == 3 and x.shape[2] > 1 and self.time.padding == "replicate":
+        return groups_forward(self, x)
+    if self.groups > 1 and kt == 3:
         single = x.shape[2] == 1 and self.time.padding == "replicate"
         weight = self.weight.sum(2, keepdim=True) if single else self.weight
         return depthwise(x if single else plain_pad(self, x), weight, self.bias)
@@ -123,9 +125,50 @@ def conv_forward(self, x):
         return F.conv2d(x[:, :, 0], weight, self.bias, self.stride[1:], self.padding[1:], 1, self.groups)[:, :, None]
     if kt == 1:
         return self._conv_forward(x, self.weight, self.bias)
-    if self.time.conv == "group_causal":
-        return self.forward_groups(x)
+    if self.time.conv == "group_causal":  # padded with zeros
+        return PLAIN["conv"](self, x)
     return self._conv_forward(plain_pad(self, x), self.weight, self.bias)
+
+
+class Windows(torch.autograd.Function):
+    """Groups of g frames behind the first, each between the frame before it and a copy of its own last:
+    [B, C, 1 + n g, H, W] -> [B n, C, g + 2, H, W]."""
+
+    @staticmethod
+    def forward(ctx, x, g):
+        ctx.shape, ctx.group = x.shape, g
+        b, c, t, h, w = x.shape
+        frames = x.permute(0, 2, 3, 4, 1)
+        out = frames.new_empty(b, (t - 1) // g, g + 2, h, w, c)
+        out[:, :, 1:-1] = frames[:, 1:].unflatten(1, (-1, g))
+        out[:, :, 0], out[:, :, -1] = frames[:, :-1:g], frames[:, g::g]
+        return out.flatten(0, 1).permute(0, 4, 1, 2, 3)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        b, c, t, h, w = ctx.shape
+        g = gradient.permute(0, 2, 3, 4, 1).unflatten(0, (b, -1))
+        frames = g.new_empty(b, t, h, w, c)
+        frames[:, 0] = 0
+        frames[:, 1:] = g[:, :, 1:-1].flatten(1, 2)
+        frames[:, : -1 : ctx.group] += g[:, :, 0]
+        frames[:, ctx.group :: ctx.group] += g[:, :, -1]
+        return frames.permute(0, 4, 1, 2, 3), None
+
+
+def groups_forward(self, x):
+    """Group-causal. In groups of one frame, own frame and copy fall together: two taps. The first frame sees itself only."""
+    weight, b, g = self.weight, x.shape[0], self.time.group
+    if g == 1:
+        weight = torch.stack([weight[:, :, 0], weight[:, :, 1] + weight[:, :, 2]], 2)
+        padded = PadTime.apply(x, 1, 0)
+        if self.groups > 1:
+            return depthwise(padded, weight, self.bias)
+        return self._conv_forward(padded, weight, self.bias)
+    first = F.conv2d(x[:, :, 0], weight.sum(2), self.bias, self.stride[1:], self.padding[1:], 1, self.groups)[:, :, None]
+    rest = self._conv_forward(Windows.apply(x, g), weight, self.bias)
+    rest = rest.permute(0, 2, 3, 4, 1).unflatten(0, (b, -1)).flatten(1, 2).permute(0, 4, 1, 2, 3)
+    return torch.cat([first, rest], 2)
 
 
 def plain_pad(self, x):

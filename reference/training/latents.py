@@ -16,7 +16,8 @@ import torch
 from . import captions, fast, words
 from .clips import to_tensors
 from .loop import atomically, precision
-from .render import render
+from .render import FRAMES, render
+from .render_torch import render_all
 from .scenes import scene_of
 
 CHUNK, FIRST_SCENE = 256, 100_000_000
@@ -39,8 +40,11 @@ def encode_scenes(studio, encoder, numbers, size):
     """Latents of scenes by number, the work shared by the workers."""
 
     def part(some):
-        clips = [render(scene_of(number), size) for number in some]
-        return encode(encoder, to_tensors(clips, studio.device)[0]).cpu()
+        scenes = [scene_of(number) for number in some]
+        if studio.gpu:
+            video = render_all(scenes, size, [list(range(FRAMES))] * len(scenes), studio.device)[0]
+            return encode(encoder, video.permute(0, 4, 1, 2, 3).mul(2 / 255).sub_(1)).cpu()
+        return encode(encoder, to_tensors([render(scene, size) for scene in scenes], studio.device)[0]).cpu()
 
     each = 8 if not studio.gpu else 32
     parts = [numbers[i : i + each] for i in range(0, len(numbers), each)]
@@ -103,9 +107,9 @@ class Latents:
         ]
 
 
-def worn(rng, ids, part=0.03):
+def worn(rng, ids, part=0.006):
     """A prompt in which a few words are not known, so that a stranger's prompt does no harm."""
-    return [words.IDS[words.UNKNOWN] if i > 2 and rng.random() < part * 0.2 else i for i in ids]
+    return [words.IDS[words.UNKNOWN] if i > 2 and rng.random() < part else i for i in ids]
 
 
 def statistics(low, high):

@@ -1,13 +1,17 @@
-"""The fast forwards of `fast.py` against the plain ones: outputs and gradients, every kind of clip.
+"""The fast forwards of `fast.py` against the plain ones: outputs and gradients, every kind of clip; the two renderers.
 
     python3 -m training.test_fast
 """
 
 import copy
 
+import numpy as np
 import torch
 
 from . import fast, networks
+from .render import FRAMES, render
+from .render_torch import render_all
+from .scenes import scene_of
 
 
 def results(encoder, decoder, video):
@@ -22,7 +26,18 @@ def distance(value, truth):
     return ((value - truth).norm() / truth.norm().clamp(min=1e-3)).item()
 
 
+def check_renderers():
+    scenes = [scene_of(seed) for seed in range(40)]
+    frames = [[seed % FRAMES, (3 * seed) % FRAMES] for seed in range(40)]
+    video, mask = render_all(scenes, 64, frames, "cpu")
+    for scene, some, v, m in zip(scenes, frames, video, mask):
+        truth, covered = render(scene, 64, only=some)
+        assert np.abs(v.numpy() - truth).max() <= 2 and np.abs(m.numpy() - covered).max() < 1e-2
+    print("ok    the GPU's renderer draws the same")
+
+
 def main():
+    check_renderers()
     worst = 0.0
     for name in ("decoder", "decoder_lite"):
         encoder, decoder = networks.build("encoder").double(), networks.build(name).double()
