@@ -123,7 +123,7 @@ def refiner_phase(studio):
     """The refiner starts as the base does in the paper, and learns from latents of the base's size that are a little off."""
     latents, upsampler = Latents(studio), studio.network("latent_upsampler").requires_grad_(False)
     text_encoder, dit = studio.network("text_encoder").requires_grad_(False), studio.network("refiner")
-    if not studio.has("refiner"):
+    if studio.has("transformer") and not studio.has("refiner"):
         studio.lend("transformer", dit)
     count = studio.batch("refiner")
 

@@ -91,12 +91,13 @@ class Run:
     """A phase on its way.
 
     networks: name -> module to train. loss(draw, fraction) -> (scalar, {name: number}) of one worker's part of the batch,
-    fraction being the used part of the budget. score() -> {name: number}, called now and then with the averaged weights.
+    fraction being the used part of the budget; `rate` multiplies the optimizer's rates. score() -> {name: number}, called now and then with the averaged weights.
     """
 
-    def __init__(self, name, seed, networks, loss, folder, workers, budget, score=None, weight_decay=0.0, clock=None):
+    def __init__(self, name, seed, networks, loss, folder, workers, budget, score=None, weight_decay=0.0, clock=None, rate=1.0):
         self.name, self.seed, self.networks, self.loss, self.score = name, seed, networks, loss, score
         self.folder, self.workers, self.budget, self.clock = folder, workers, budget, clock or time.monotonic
+        self.rate = rate
         named = [(f"{kind}.{n}", p) for kind, m in networks.items() for n, p in m.named_parameters()]
         self.parameters = [p for _, p in named]
         self.optimizer = Optimizer(named, weight_decay)
@@ -181,7 +182,7 @@ class Run:
         if not math.isfinite(norm):
             return False, norm
         torch._foreach_mul_(there, min(1.0, 1.0 / (norm + 1e-6)))
-        self.optimizer.step(gradients, rate_at(self.fraction), self.workers.run)
+        self.optimizer.step(gradients, self.rate * rate_at(self.fraction), self.workers.run)
         forget = max(0.001, 1 / (2 + 0.05 * self.step))
         torch._foreach_lerp_(self.average, self.parameters, forget)
         return True, norm
@@ -206,7 +207,7 @@ class Run:
                 now = self.clock()
                 if now - logged > LOG_SECONDS:
                     logged = now
-                    rest = {"norm": norm, "rate": rate_at(self.fraction), "seconds_per_step": statistics.median(times)}
+                    rest = {"norm": norm, "rate": self.rate * rate_at(self.fraction), "seconds_per_step": statistics.median(times)}
                     self.log(loss=mean, **numbers, **rest, skipped=self.skipped)
                 if self.score and now - scored > SCORE_SECONDS:
                     self.log_score()

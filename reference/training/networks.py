@@ -8,9 +8,12 @@ import torch
 import torch.nn as nn
 from fsvideo import DIT, Decoder, Encoder, LatentUpsampler, UMT5Encoder
 
+from fsvideo.layers import PixelNorm
+
 from .words import PIECES, TEXT_LEN
 
 LATENT = 128
+BLOCK_GAIN = 0.3
 AUTOENCODER = {
     "latent_channels": LATENT,
     "attention_from_stage": 3,
@@ -21,7 +24,7 @@ AUTOENCODER = {
     "temporal_stages": [0, 1],
     "resample_time_kernel": 1,
     "latent_time_kernel": 1,
-    "norm_affine": False,
+    "norm_affine": True,
     "norm_eps": 1e-4,
     "time_padding": "replicate",
 }
@@ -108,11 +111,20 @@ KINDS = {
 }
 
 
+def quiet_blocks(network):
+    """Blocks add a vector of length BLOCK_GAIN instead of one of length 1 at first, so that the shortcuts lead."""
+    for name, module in network.named_modules():
+        if isinstance(module, PixelNorm) and module.affine and name != "norm_out":
+            nn.init.constant_(module.weight, BLOCK_GAIN)
+
+
 def build(name, seed=0):
     """A component with first weights that depend on its name and the seed only."""
     torch.manual_seed(seed + 1000 * (1 + list(KINDS).index(name)))
     kind, config = KINDS[name]
     network = kind(config)
+    if kind in (Encoder, Decoder):
+        quiet_blocks(network)
     if name == "text_encoder":
         for module in network.modules():
             if isinstance(module, nn.Embedding):

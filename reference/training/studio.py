@@ -23,7 +23,7 @@ class Studio:
 
     def batch(self, kind):
         """Clips a worker, or samples, in a step."""
-        sizes = {"autoencoder": (1, 16), "base": (128, 1024), "upsampler": (32, 256), "refiner": (48, 512)}
+        sizes = {"autoencoder": (1, 16), "base": (128, 1024), "upsampler": (96, 512), "refiner": (48, 512)}
         return sizes[kind][self.gpu]
 
     def path(self, *parts):

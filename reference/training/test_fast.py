@@ -36,8 +36,29 @@ def check_renderers():
     print("ok    the GPU's renderer draws the same")
 
 
+def check_dit():
+    torch.manual_seed(0)
+    for name in ("transformer", "transformer_plain"):
+        plain = networks.build(name).double()
+        torch.nn.init.normal_(plain.head.head.weight, std=0.1)
+        x, text = torch.randn(2, 260, 3, 2, 2).double(), torch.randn(2, 32, 128).double()
+        timestep = torch.tensor([100.0, 900.0]).double()
+
+        def run(network):
+            out = network(x, timestep, text)
+            return [out, *torch.autograd.grad(out.square().sum(), list(network.parameters()))]
+
+        truth = run(plain)
+        fast.install()
+        found = run(plain)
+        fast.remove()
+        assert max(distance(a, b) for a, b in zip(found, truth)) < 1e-8
+    print("ok    so are those of the DITs")
+
+
 def main():
     check_renderers()
+    check_dit()
     worst = 0.0
     for name in ("decoder", "decoder_lite"):
         encoder, decoder = networks.build("encoder").double(), networks.build(name).double()

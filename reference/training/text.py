@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from .fast import few_tokens
+
 
 def embed(encoder, prompts, text_len):
     """Lists of ids -> [B, text_len, d_model], zeros behind each prompt's last token. Equal prompts are encoded once."""
@@ -24,7 +26,6 @@ def attend(sublayer, x, there):
     """The self-attention of a block, to the tokens that are there."""
     attention, h = sublayer.SelfAttention, sublayer.layer_norm(x)
     heads = attention.config["num_heads"]
-    q, k, v = (f(h).unflatten(2, (heads, -1)).transpose(1, 2) for f in (attention.q, attention.k, attention.v))
+    q, k, v = (f(h).unflatten(2, (heads, -1)) for f in (attention.q, attention.k, attention.v))
     bias = attention.bias(x.shape[1])[None].masked_fill(~there[:, None, None], -1e9)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=1.0)
-    return attention.o(out.transpose(1, 2).flatten(2))
+    return attention.o(few_tokens(q, k, v, 1.0, bias))

@@ -19,17 +19,17 @@ from .dit_phases import base_phase, refiner_phase, upsampler_phase
 from .loop import Run
 from .studio import Studio
 
-# name: (seed, minutes on two CPU cores, minutes on a GPU, what makes it)
+# name: (seed, minutes on two CPU cores, minutes on a GPU, highest rate, what makes it)
 PHASES = {
-    "images": (1, 12, 3, lambda s: symmetric_phase(s, True)),
-    "video": (2, 30, 14, lambda s: symmetric_phase(s, False)),
-    "decoder": (3, 10, 8, lambda s: decoder_phase(s, "decoder")),
-    "decoder_lite": (4, 8, 6, lambda s: decoder_phase(s, "decoder_lite")),
-    "latents": (5, 5, 3, None),
-    "base": (6, 10, 8, base_phase),
-    "upsampler": (7, 4, 3, upsampler_phase),
-    "refiner": (8, 8, 8, refiner_phase),
-    "base_plain": (9, 8, 6, lambda s: base_phase(s, memory=False)),
+    "images": (1, 12, 3, 1.0, lambda s: symmetric_phase(s, True)),
+    "video": (2, 30, 14, 0.5, lambda s: symmetric_phase(s, False)),
+    "decoder": (3, 10, 8, 0.5, lambda s: decoder_phase(s, "decoder")),
+    "decoder_lite": (4, 8, 6, 0.5, lambda s: decoder_phase(s, "decoder_lite")),
+    "latents": (5, 5, 3, 0.0, None),
+    "base": (6, 10, 8, 1.0, base_phase),
+    "upsampler": (7, 4, 3, 1.0, upsampler_phase),
+    "refiner": (8, 8, 8, 1.0, refiner_phase),
+    "base_plain": (9, 8, 6, 1.0, lambda s: base_phase(s, memory=False)),
 }
 
 
@@ -46,12 +46,12 @@ def arguments():
 
 def run_phase(studio, name, minutes, prolong):
     """-> whether the phase is finished."""
-    seed, _, _, make = PHASES[name]
+    seed, _, _, rate, make = PHASES[name]
     if make is None:
         return latents.make(studio, minutes)
     networks, loss, score = make(studio)
     decay = 0.05 if any("transformer" in kind or kind == "refiner" for kind in networks) else 0.0
-    run = Run(name, seed, networks, loss, studio.folder, studio.workers, 60 * minutes, score, decay)
+    run = Run(name, seed, networks, loss, studio.folder, studio.workers, 60 * minutes, score, decay, rate=rate)
     if run.resume() and run.elapsed >= run.budget:
         if not prolong:
             return True
