@@ -12,6 +12,7 @@ import shutil
 import time
 
 import torch
+import torch.nn.functional as F
 
 from . import captions, fast, words
 from .clips import to_tensors
@@ -36,19 +37,25 @@ def encode(encoder, video):
         return encoder(video.contiguous(memory_format=fast.LAST))[0].float()
 
 
-def encode_scenes(studio, encoder, numbers, size):
-    """Latents of scenes by number, the work shared by the workers."""
+def encode_scenes(studio, encoder, numbers):
+    """Latents (low, high) of scenes by number, the work shared by the workers. Every second scene's small video is its large
+    one made smaller, as a user's picture will be; the others' are drawn at that size."""
+
+    def videos(scenes, size):
+        if studio.gpu:
+            video = render_all(scenes, size, [list(range(FRAMES))] * len(scenes), studio.device)[0]
+            return video.permute(0, 4, 1, 2, 3).mul(2 / 255).sub_(1)
+        return to_tensors([render(scene, size) for scene in scenes], studio.device)[0]
 
     def part(some):
         scenes = [scene_of(number) for number in some]
-        if studio.gpu:
-            video = render_all(scenes, size, [list(range(FRAMES))] * len(scenes), studio.device)[0]
-            return encode(encoder, video.permute(0, 4, 1, 2, 3).mul(2 / 255).sub_(1)).cpu()
-        return encode(encoder, to_tensors([render(scene, size) for scene in scenes], studio.device)[0]).cpu()
+        high, low = videos(scenes, studio.size), videos(scenes, studio.size // 2)
+        low[::2] = F.avg_pool3d(high[::2], (1, 2, 2))
+        return encode(encoder, low).cpu(), encode(encoder, high).cpu()
 
     each = 8 if not studio.gpu else 32
-    parts = [numbers[i : i + each] for i in range(0, len(numbers), each)]
-    return torch.cat(studio.workers.run(part, parts))
+    parts = studio.workers.run(part, [numbers[i : i + each] for i in range(0, len(numbers), each)])
+    return [torch.cat(some) for some in zip(*parts)]
 
 
 def make(studio, minutes, log=print):
@@ -66,7 +73,7 @@ def make(studio, minutes, log=print):
     while time.monotonic() - start < 60 * minutes:
         first = FIRST_SCENE + count * CHUNK
         numbers = list(range(first, first + CHUNK))
-        low, high = (encode_scenes(studio, encoder, numbers, size).half() for size in (studio.size // 2, studio.size))
+        low, high = (latents.half() for latents in encode_scenes(studio, encoder, numbers))
         if not (low.isfinite().all() and high.isfinite().all()):
             raise RuntimeError("latents are not finite")
         chunk = {"low": low, "high": high, "first": first}
