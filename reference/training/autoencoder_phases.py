@@ -7,13 +7,14 @@ latents (paper section 2.2: the asymmetric decoder comes second). Its decoder is
 import os
 
 import torch
+
 from fsvideo.autoencoder import Upsample
 from fsvideo.layers import Conv
 
 from . import fast, networks
 from .clips import draw_clips, seen, to_tensors
-from .losses import quality, video_loss
 from .loop import precision
+from .losses import quality, video_loss
 from .render import render
 from .scenes import HELD_OUT, scene_of
 

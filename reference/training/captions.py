@@ -1,14 +1,19 @@
 """Captions of scenes, from a fixed grammar, and the words that they are made of.
 
-    caption  = phrase [(" and " | ", ") phrase]          one a shape, in any order
-    phrase   = article [size] colour kind verb           "the small red star moves up and to the left"
+caption  = phrase [(" and " | ", ") phrase]          one a shape, in any order
+phrase   = article [size] colour kind verb           "the small red star moves up and to the left"
 """
 
 from .scenes import COLOURS, DIRECTIONS, SHAPES
 
 ARTICLES = ("a", "the", "")
 SIZES = {"small": ("small", "little", ""), "large": ("big", "large", "")}
-KINDS = {"circle": ("circle", "ball", "disc"), "square": ("square", "box"), "triangle": ("triangle",), "star": ("star",)}
+KINDS = {
+    "circle": ("circle", "ball", "disc"),
+    "square": ("square", "box"),
+    "triangle": ("triangle",),
+    "star": ("star",),
+}
 GOING = ("moves", "goes", "slides", "flies", "is moving")
 DOING = {
     "bounce": ("bounces", "is bouncing", "jumps"),

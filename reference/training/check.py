@@ -1,6 +1,6 @@
 """All tests of the training code.
 
-    python3 -m training.check
+python3 -m training.check
 """
 
 from . import test_clips, test_fast, test_loop

@@ -1,6 +1,6 @@
 """Draws a run's log as SVG: for every phase its loss over the steps, and its scores.
 
-    python3 -m training.curves --from DIR [--to DIR/curves]
+python3 -m training.curves --from DIR [--to DIR/curves]
 """
 
 import argparse

@@ -5,6 +5,7 @@ Rectified flow: x = (1 - sigma) x_0 + sigma noise, the network answers noise - x
 """
 
 import torch
+
 from fsvideo.pipeline import dynamic_mask, first_frame_mask
 
 from . import networks
@@ -63,7 +64,11 @@ def base_phase(studio, memory=True):
         error = flow_loss(dit, clean, mask, condition, text, levels(draw, count), draw.normal(*clean.shape))
         return error, {}
 
-    return parts, loss, held_score(studio, latents, lambda draw, chosen: base_held(latents, dit, text_encoder, draw, chosen))
+    return (
+        parts,
+        loss,
+        held_score(studio, latents, lambda draw, chosen: base_held(latents, dit, text_encoder, draw, chosen)),
+    )
 
 
 def base_held(latents, dit, text_encoder, draw, chosen):

@@ -1,6 +1,6 @@
 """Writes a trained folder as a model folder (models/FORMAT.md).
 
-    python3 -m training.export --from DIR --to models/shapes
+python3 -m training.export --from DIR --to models/shapes
 """
 
 import argparse
@@ -8,6 +8,7 @@ import json
 import os
 
 import torch
+
 from fsvideo import safetensors_io
 
 from . import networks, words
@@ -37,8 +38,10 @@ def write_json(path, value):
 def export(studio, target, without_memory=False):
     """-> bytes of all weights. `without_memory` puts the ablation's base in the place of the base."""
     found, total = Latents(studio), 0
-    statistics = {f"latents_{key}": [round(v, 6) for v in y.flatten().tolist()] for key, y in
-                  (("mean", found.mean), ("std", found.std))}
+    statistics = {
+        f"latents_{key}": [round(v, 6) for v in y.flatten().tolist()]
+        for key, y in (("mean", found.mean), ("std", found.std))
+    }
     for name in COMPONENTS:
         source = "transformer_plain" if name == "transformer" and without_memory else name
         config = networks.KINDS[source][1]

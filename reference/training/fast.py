@@ -8,6 +8,7 @@ them), and 3D convolutions of a single frame, where all taps see the same frame 
 
 import torch
 import torch.nn.functional as F
+
 from fsvideo import autoencoder, dit, layers
 
 LAST = torch.channels_last_3d
@@ -165,7 +166,9 @@ def groups_forward(self, x):
         if self.groups > 1:
             return depthwise(padded, weight, self.bias)
         return self._conv_forward(padded, weight, self.bias)
-    first = F.conv2d(x[:, :, 0], weight.sum(2), self.bias, self.stride[1:], self.padding[1:], 1, self.groups)[:, :, None]
+    first = F.conv2d(x[:, :, 0], weight.sum(2), self.bias, self.stride[1:], self.padding[1:], 1, self.groups)[
+        :, :, None
+    ]
     rest = self._conv_forward(Windows.apply(x, g), weight, self.bias)
     rest = rest.permute(0, 2, 3, 4, 1).unflatten(0, (b, -1)).flatten(1, 2).permute(0, 4, 1, 2, 3)
     return torch.cat([first, rest], 2)
@@ -174,7 +177,9 @@ def groups_forward(self, x):
 def plain_pad(self, x):
     causal, kt = self.time.conv == "causal", self.kernel_size[0]
     left, right = (kt - 1, 0) if causal else (kt // 2, kt // 2)
-    return PadTime.apply(x, left, right) if self.time.padding == "replicate" else layers.pad_time(x, left, right, "zeros")
+    return (
+        PadTime.apply(x, left, right) if self.time.padding == "replicate" else layers.pad_time(x, left, right, "zeros")
+    )
 
 
 def unshuffle(x, factors):

@@ -94,7 +94,9 @@ class Run:
     fraction being the used part of the budget; `rate` multiplies the optimizer's rates. score() -> {name: number}, called now and then with the averaged weights.
     """
 
-    def __init__(self, name, seed, networks, loss, folder, workers, budget, score=None, weight_decay=0.0, clock=None, rate=1.0):
+    def __init__(
+        self, name, seed, networks, loss, folder, workers, budget, score=None, weight_decay=0.0, clock=None, rate=1.0
+    ):
         self.name, self.seed, self.networks, self.loss, self.score = name, seed, networks, loss, score
         self.folder, self.workers, self.budget, self.clock = folder, workers, budget, clock or time.monotonic
         self.rate = rate
@@ -151,7 +153,13 @@ class Run:
             torch._foreach_copy_(self.parameters, own)
 
     def log(self, **values):
-        line = {"phase": self.name, "round": self.rounds, "step": self.step, "elapsed": round(self.elapsed, 1), **values}
+        line = {
+            "phase": self.name,
+            "round": self.rounds,
+            "step": self.step,
+            "elapsed": round(self.elapsed, 1),
+            **values,
+        }
         text = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()})
         print(text, flush=True)
         with open(os.path.join(self.folder, "log.jsonl"), "a") as file:
@@ -200,14 +208,22 @@ class Run:
                 bad = 0 if done else bad + 1
                 self.skipped += not done
                 if bad == 3:
-                    raise NotFinite(f"{self.name}: gradient norm {norm} in three steps in a row, the last is {self.step}")
+                    raise NotFinite(
+                        f"{self.name}: gradient norm {norm} in three steps in a row, the last is {self.step}"
+                    )
                 times = [*times[-30:], self.clock() - start]
-                self.elapsed += min(times[-1], 10 * statistics.median(times))  # a process that was stopped loses no time
+                self.elapsed += min(
+                    times[-1], 10 * statistics.median(times)
+                )  # a process that was stopped loses no time
                 mean = loss if mean is None or not done else 0.95 * mean + 0.05 * loss
                 now = self.clock()
                 if now - logged > LOG_SECONDS:
                     logged = now
-                    rest = {"norm": norm, "rate": self.rate * rate_at(self.fraction), "seconds_per_step": statistics.median(times)}
+                    rest = {
+                        "norm": norm,
+                        "rate": self.rate * rate_at(self.fraction),
+                        "seconds_per_step": statistics.median(times),
+                    }
                     self.log(loss=mean, **numbers, **rest, skipped=self.skipped)
                 if self.score and now - scored > SCORE_SECONDS:
                     self.log_score()

@@ -6,8 +6,8 @@ without blocks: encoder stages 0 and 1 and decoder stage 0 only resample.
 
 import torch
 import torch.nn as nn
-from fsvideo import DIT, Decoder, Encoder, LatentUpsampler, UMT5Encoder
 
+from fsvideo import DIT, Decoder, Encoder, LatentUpsampler, UMT5Encoder
 from fsvideo.layers import PixelNorm
 
 from .words import PIECES, TEXT_LEN

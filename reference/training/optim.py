@@ -8,7 +8,16 @@ import math
 import torch
 
 MUON_RATE, ADAM_RATE = 0.01, 2e-3
-ENDS = ("conv_in.", "patch_embedding", "head.", "modulation", "router", "shared", "relative_attention_bias", "time_embedding")
+ENDS = (
+    "conv_in.",
+    "patch_embedding",
+    "head.",
+    "modulation",
+    "router",
+    "shared",
+    "relative_attention_bias",
+    "time_embedding",
+)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 import torch
+
 from fsvideo.pipeline import Inputs, Models, image_to_video
 
 from . import captions, fast, words

@@ -1,7 +1,7 @@
 """Scenes, renderer, captions and tokenizer.
 
-    python3 -m training.test_clips          (needs numpy only)
-    python3 -m training.test_clips --write  writes scenes.json, the golden that ports of the renderer are tested with
+python3 -m training.test_clips          (needs numpy only)
+python3 -m training.test_clips --write  writes scenes.json, the golden that ports of the renderer are tested with
 """
 
 import json
@@ -37,7 +37,9 @@ def goldens():
     wanted = (("up and left", 1), ("bounce", 1), ("rotate", 1), ("grow", 2), ("shrink", 2), ("still", 1), ("right", 2))
     made = []
     for i, (motion, count) in enumerate(wanted):
-        number = next(n for n in range(10_000 * (i + 1), 10_000 * (i + 2)) if suits(scene_of(HELD_OUT + n, motion, count), i))
+        number = next(
+            n for n in range(10_000 * (i + 1), 10_000 * (i + 2)) if suits(scene_of(HELD_OUT + n, motion, count), i)
+        )
         made.append(golden_of(number, motion, count, 64 if i % 2 else 128))
     return made
 
@@ -51,7 +53,12 @@ def suits(scene, i):
 def check_goldens():
     with open(GOLDEN) as file:
         saved = json.load(file)
-    assert {shape["shape"] for entry in saved for shape in entry["scene"]["shapes"]} == {"circle", "square", "triangle", "star"}
+    assert {shape["shape"] for entry in saved for shape in entry["scene"]["shapes"]} == {
+        "circle",
+        "square",
+        "triangle",
+        "star",
+    }
     for entry in saved:
         video, _ = render(entry["scene"], entry["size"], entry["frames"])
         for t, row, column, *colour in entry["pixels"]:

@@ -1,6 +1,6 @@
 """The fast forwards of `fast.py` against the plain ones: outputs and gradients, every kind of clip; the two renderers.
 
-    python3 -m training.test_fast
+python3 -m training.test_fast
 """
 
 import copy

@@ -1,6 +1,6 @@
 """The loop: resume, guard, checkpoints; the batched text encoder; images made fit for video.
 
-    python3 -m training.test_loop
+python3 -m training.test_loop
 """
 
 import itertools
@@ -86,7 +86,9 @@ def check_rate():
 
 def check_text():
     encoder = networks.build("text_encoder").double()
-    prompts = [words.encode(p) for p in ("a red star moves left", "", "the big blue circle grows", "a red star moves left")]
+    prompts = [
+        words.encode(p) for p in ("a red star moves left", "", "the big blue circle grows", "a red star moves left")
+    ]
     truth = encoder.embed(prompts, words.TEXT_LEN)
     assert (text.embed(encoder, prompts, words.TEXT_LEN) - truth).abs().max() < 1e-9
 
