@@ -91,7 +91,8 @@ class Run:
     """A phase on its way.
 
     networks: name -> module to train. loss(draw, fraction) -> (scalar, {name: number}) of one worker's part of the batch,
-    fraction being the used part of the budget; `rate` multiplies the optimizer's rates. score() -> {name: number}, called now and then with the averaged weights.
+    fraction being the used part of the budget; `rate` multiplies the optimizer's rates. score() -> {name: number}, called
+    now and then with the averaged weights.
     """
 
     def __init__(
