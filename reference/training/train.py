@@ -22,13 +22,13 @@ from .studio import Studio
 # name: (seed, minutes on two CPU cores, minutes on a GPU, highest rate, what makes it)
 PHASES = {
     "images": (1, 10, 3, 0.7, lambda s: symmetric_phase(s, True)),
-    "video": (2, 40, 14, 0.5, lambda s: symmetric_phase(s, False)),
+    "video": (2, 34, 14, 0.5, lambda s: symmetric_phase(s, False)),
     "decoder": (3, 10, 8, 0.5, lambda s: decoder_phase(s, "decoder")),
-    "decoder_lite": (4, 6, 6, 0.5, lambda s: decoder_phase(s, "decoder_lite")),
     "latents": (5, 4, 3, 0.0, None),
-    "base": (6, 9, 8, 1.0, base_phase),
+    "base": (6, 8, 8, 1.0, base_phase),
     "upsampler": (7, 2, 3, 1.0, upsampler_phase),
-    "refiner": (8, 7, 8, 1.0, refiner_phase),
+    "refiner": (8, 6, 8, 1.0, refiner_phase),
+    "decoder_lite": (4, 5, 6, 0.5, lambda s: decoder_phase(s, "decoder_lite")),
     "base_plain": (9, 8, 6, 1.0, lambda s: base_phase(s, memory=False)),
 }
 
