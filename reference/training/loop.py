@@ -20,7 +20,7 @@ import torch
 
 from .optim import Optimizer, rate_at
 
-CHECKPOINT_SECONDS, LOG_SECONDS, SCORE_SECONDS = 150, 10, 120
+CHECKPOINT_SECONDS, LOG_SECONDS, SCORE_SECONDS = 150, 10, 240
 
 
 class NotFinite(RuntimeError):
