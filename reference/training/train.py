@@ -3,7 +3,8 @@
     python3 -m training.train --out DIR                       (in reference/)
         --device auto|cpu|cuda    cuda where there is one
         --minutes N               in all, shared out among the phases as the plan says
-        --stage NAME              this phase only; with --minutes a finished one is prolonged by a warm restart
+        --stage NAME              this phase only; with --minutes a finished one is prolonged by a warm restart, and one on
+                                  its way gets this budget
 
 A GPU trains for 256 pixels, CPU cores for 128. SIGTERM writes a checkpoint and ends.
 """
@@ -52,10 +53,13 @@ def run_phase(studio, name, minutes, prolong):
     networks, loss, score = make(studio)
     decay = 0.05 if any("transformer" in kind or kind == "refiner" for kind in networks) else 0.0
     run = Run(name, seed, networks, loss, studio.folder, studio.workers, 60 * minutes, score, decay, rate=rate)
-    if run.resume() and run.elapsed >= run.budget:
-        if not prolong:
+    if run.resume():
+        if run.elapsed >= run.budget and not prolong:
             return True
-        run.prolong(60 * minutes)
+        if run.elapsed >= run.budget:
+            run.prolong(60 * minutes)
+        elif prolong:
+            run.budget = 60 * minutes
     size = sum(p.numel() for p in run.parameters)
     run.log(event="start", budget=run.budget, parameters=size, device=studio.device.type, workers=studio.workers.count)
     return run.train()
