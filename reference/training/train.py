@@ -23,8 +23,8 @@ from .studio import Studio
 # name: (seed, minutes on two CPU cores, minutes on a GPU, highest rate, what makes it)
 PHASES = {
     "images": (1, 10, 3, 0.7, lambda s: symmetric_phase(s, True)),
-    "video": (2, 34, 14, 0.35, lambda s: symmetric_phase(s, False)),
-    "decoder": (3, 10, 8, 0.5, lambda s: decoder_phase(s, "decoder")),
+    "video": (2, 26, 14, 0.35, lambda s: symmetric_phase(s, False)),
+    "decoder": (3, 8, 8, 0.3, lambda s: decoder_phase(s, "decoder")),
     "latents": (5, 4, 3, 0.0, None),
     "base": (6, 8, 8, 1.0, base_phase),
     "upsampler": (7, 2, 3, 1.0, upsampler_phase),
