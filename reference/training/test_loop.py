@@ -1,0 +1,113 @@
+"""The loop: resume, guard, checkpoints; the batched text encoder; images made fit for video.
+
+python3 -m training.test_loop
+"""
+
+import itertools
+import os
+import tempfile
+
+import torch
+
+from . import networks, text, words
+from .autoencoder_phases import inflate, symmetric
+from .loop import NotFinite, Run, Workers
+from .optim import rate_at
+
+
+def small_run(folder, budget, broken=(), workers=1):
+    """A phase of one second a step that teaches a small network to answer its input."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.SiLU(), torch.nn.Linear(32, 32))
+
+    def loss(draw, fraction):
+        x = draw.normal(16, 32)
+        error = (network(x) - x).square().mean()
+        return error * (float("nan") if draw.step in broken else 1.0), {"error": error.item()}
+
+    clock = itertools.count(step=0.25)  # it is asked four times a step
+    device = Workers(torch.device("cpu"), workers)
+    return Run("small", 1, {"network": network}, loss, folder, device, budget, clock=lambda: next(clock))
+
+
+def quiet(run):
+    run.log = lambda **values: None
+    return run
+
+
+def check_resume():
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
+        whole = quiet(small_run(folder, 40.0))
+        whole.train()
+        half = quiet(small_run(other, 40.0))
+        original = half.gradients
+        half.gradients = lambda: original() if half.step < 20 else (_ for _ in ()).throw(KeyboardInterrupt())
+        try:
+            half.train()
+        except KeyboardInterrupt:
+            half.save()
+        rest = quiet(small_run(other, 40.0))
+        assert rest.resume() and rest.step == 20
+        rest.train()
+        assert rest.step == whole.step
+        for a, b in zip(whole.parameters + whole.average, rest.parameters + rest.average):
+            assert torch.equal(a, b)
+        assert not [name for name in os.listdir(os.path.join(other, "checkpoints")) if name.endswith(".part")]
+        rest.prolong(20.0)
+        rest.train()
+        assert rest.rounds == 2 and rest.step > whole.step
+
+
+def check_learning():
+    with tempfile.TemporaryDirectory() as folder:
+        run = quiet(small_run(folder, 300.0, workers=2))
+        before = run.gradients()[0]
+        run.train()
+        assert run.gradients()[0] < 0.2 * before, (before, run.gradients()[0])
+
+
+def check_guard():
+    with tempfile.TemporaryDirectory() as folder:
+        run = quiet(small_run(folder, 40.0, broken=(3, 4, 9)))
+        run.train()
+        assert run.skipped == 3 and all(p.isfinite().all() for p in run.parameters)
+        run = quiet(small_run(folder, 40.0, broken=(10, 11, 12)))
+        try:
+            run.train()
+        except NotFinite:
+            assert run.step == 13
+        else:
+            raise AssertionError("three steps that are not finite did not stop the run")
+
+
+def check_rate():
+    assert rate_at(0) < 0.02 and rate_at(0.01) > 0.99 and abs(rate_at(1) - 0.02) < 1e-6
+
+
+def check_text():
+    encoder = networks.build("text_encoder").double()
+    prompts = [
+        words.encode(p) for p in ("a red star moves left", "", "the big blue circle grows", "a red star moves left")
+    ]
+    truth = encoder.embed(prompts, words.TEXT_LEN)
+    assert (text.embed(encoder, prompts, words.TEXT_LEN) - truth).abs().max() < 1e-9
+
+
+def check_inflate():
+    encoder, decoder = networks.build("encoder").double(), symmetric(networks.build("decoder")).double()
+    image, nothing = torch.randn(1, 3, 1, 64, 64).double(), [None] * 7
+    with torch.no_grad():
+        before = decoder(encoder(image)[0], nothing)
+        inflate(encoder), inflate(decoder)
+        still = decoder(encoder(image.expand(-1, -1, 9, -1, -1))[0], nothing)
+    assert still.shape[2] == 9 and (still - before).abs().max() < 1e-9
+
+
+def main():
+    for check in (check_resume, check_learning, check_guard, check_rate, check_text, check_inflate):
+        check()
+        print("ok   ", check.__name__.replace("_", " "))
+
+
+if __name__ == "__main__":
+    main()
