@@ -10,6 +10,7 @@ import argparse
 import json
 
 import torch
+
 from fsvideo.pipeline import network_velocity
 from fsvideo.sampling import make_sigmas, sample
 

@@ -16,7 +16,8 @@ import torch
 from fsvideo.pipeline import Inputs, Models, image_to_video
 
 from . import captions, fast, words
-from .autoencoder_phases import autoencoder_score
+from .autoencoder_phases import autoencoder_score, reconstruct
+from .clips import to_tensors
 from .latents import Latents
 from .render import FRAMES, coverage, ground, render, tracks
 from .scenes import DIRECTIONS, HELD_OUT, scene_of
@@ -159,6 +160,16 @@ def generation_score(pipeline, count, scheduler=SCHEDULER, strip=None):
     return {**mean(told), **mean(exchanged)}
 
 
+def ceiling_score(encoder, decoder, count, size):
+    """The tracker's figures on the autoencoder's reconstruction of the same scenes: what no generator can exceed."""
+    rows = []
+    for i in range(count):
+        scene = scene_of(HELD_OUT + 50_000 + i, list(DIRECTIONS)[i % 8], 1)
+        video, _ = to_tensors([render(scene, size)], next(encoder.parameters()).device)
+        rows.append(judge(to_bytes(reconstruct(encoder, decoder, video)), scene))
+    return {f"ceiling_{key}": value for key, value in mean(rows).items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="folder", required=True)
@@ -175,6 +186,7 @@ def main():
     studio = Studio(options.folder, options.device, options.size, 1)
     networks = studio.network("encoder"), studio.network(options.decoder)
     print(json.dumps(autoencoder_score(*networks, studio.size, studio.device)), flush=True)
+    print(json.dumps(ceiling_score(*networks, options.count, studio.size)), flush=True)
     scheduler = {**SCHEDULER, "base": {**SCHEDULER["base"], "guidance_scale": options.guidance}}
     scheduler["refiner"] = {**SCHEDULER["refiner"], "steps": options.refiner_steps}
     pipeline = Pipeline(studio, options.decoder, options.base)
