@@ -233,6 +233,16 @@ test('the same words give the same bits, another seed others', async () => {
   assert.not.ok(a!.equals(c!))
 })
 
+test('without --model and FSVIDEO_MODEL the shipped model is used', async () => {
+  const out = inside('shipped.rgb')
+  const image = join(packageRoot, 'models/samples/green-square.png')
+  const words = ['generate', '--image', image, '--prompt', 'a large green square moves up', '--out', out]
+  const { code, stderr } = await fsvideo(words, { FSVIDEO_MODEL: undefined })
+  assert.is(code, 0, stderr)
+  const { size } = await stat(out)
+  assert.is(size, 17 * 128 * 128 * 3)
+})
+
 test('bad input is refused in two lines with its code, before any weight is read', async () => {
   await writeFile(inside('text.png'), 'no picture')
   await writeFile(inside('cut.jpg'), (await readFile(photo)).subarray(0, 20_000))
@@ -252,7 +262,6 @@ test('bad input is refused in two lines with its code, before any weight is read
     [['generat'], argument, 'did you mean generate?'],
     [['generate'], argument, '--image is missing'],
     [['generate', '--image', photo, '--out', 'x.mp4'], argument, '--prompt is missing'],
-    [['generate', '--image', photo, '--out', 'x.mp4', '--prompt', 'x'], argument, '--model is missing'],
     [with_('--guidance-scale', '2'), argument, 'did you mean --guidance?'],
     [with_('--frames', '0'), argument, '--frames must be a whole number from 1 to 4097, got 0'],
     [with_('--frames', '8.5'), argument, '--frames must be a whole number from 1 to 4097, got 8.5'],

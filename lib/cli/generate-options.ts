@@ -1,4 +1,6 @@
 /** The options of `fsvideo generate`, and the request that they amount to. */
+import { join } from 'node:path'
+import { packageRoot } from '../addon.js'
 import { FSVideoError, invalid } from '../errors.js'
 import type { GenerateRequest } from '../requests.js'
 import { solverNames } from '../sampling/index.js'
@@ -8,7 +10,10 @@ export const options = {
   image: { value: 'F', help: 'the first frame: a JPEG, PNG, WebP, AVIF, TIFF or GIF picture' },
   prompt: { value: 'S', help: 'what happens in the video' },
   out: { value: 'F', help: 'where to: a name in .mp4, .webm, .webp or .rgb, or a folder of PNG frames' },
-  model: { value: 'DIR', help: 'the model folder; FSVIDEO_MODEL when left out' },
+  model: {
+    value: 'DIR',
+    help: 'the model folder; FSVIDEO_MODEL, or the shipped model shapes, when left out',
+  },
   device: { value: 'NAME', help: 'auto (when left out), cpu, or cuda[:N]' },
   seed: { value: 'N', help: 'the same seed gives the same video; 0 when left out' },
   frames: { value: 'N', help: 'how many; rounded to 4k + 1' },
@@ -34,16 +39,7 @@ export type GenerateOptions = Given<typeof options>
  * @throws ERR_FSVIDEO_INVALID_ARGUMENT
  */
 export function checkPlaces(given: GenerateOptions): { model: string; device: string; quality?: number } {
-  const model = given.model ?? process.env.FSVIDEO_MODEL
-  if (!model) {
-    const expected = 'a model folder, here or in FSVIDEO_MODEL'
-    const message = `--model is missing: it must be ${expected} (fsvideo init demo DIR makes one with random weights)`
-    throw new FSVideoError('ERR_FSVIDEO_INVALID_ARGUMENT', message, {
-      field: '--model',
-      got: model,
-      expected,
-    })
-  }
+  const model = given.model ?? process.env.FSVIDEO_MODEL ?? join(packageRoot, 'models/shapes')
   const { device = 'auto' } = given
   if (!/^(auto|cpu|cuda(:\d+)?)$/.test(device)) throw invalid('--device', device, 'auto, cpu or cuda[:N]')
   const quality = numeric(given.quality)
