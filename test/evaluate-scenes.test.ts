@@ -103,49 +103,18 @@ scenes('shapes stay inside the picture, apart in the first frame, and stand out 
 scenes('everything is drawn as often as in training', () => {
   const drawn = Array.from({ length: 4000 }, (_, seed) => sceneOf(seed))
   const shapes = drawn.map((scene) => scene.shapes[0]!) // large ones are redrawn more often behind them
-  const share = <T>(list: readonly T[], holds: (item: T) => boolean) =>
-    list.filter(holds).length / list.length
-  near(
-    share(drawn, (scene) => scene.shapes.length === 2),
-    0.25,
-    0.03,
-  )
-  near(
-    share(drawn, (scene) => scene.softness > 1),
-    0.2,
-    0.03,
-  )
-  near(
-    share(drawn, (scene) => scene.vignette > 0),
-    0.15,
-    0.03,
-  )
-  near(
-    share(shapes, ({ size }) => size === 'large'),
-    0.5,
-    0.03,
-  )
-  for (const colour of Object.keys(colours))
-    near(
-      share(shapes, (shape) => shape.colour === colour),
-      1 / 8,
-      0.03,
-      colour,
-    )
-  for (const motion of motions)
-    near(
-      share(shapes, (shape) => shape.motion === motion),
-      1 / 13,
-      0.03,
-      motion,
-    )
-  for (const kind of kinds)
-    near(
-      share(shapes, ({ shape }) => shape === kind),
-      1 / 4,
-      0.03,
-      kind,
-    )
+  const shared = <T>(list: readonly T[], holds: (item: T) => boolean, expected: number, what: string) =>
+    near(list.filter(holds).length / list.length, expected, 0.03, what)
+  shared(drawn, (scene) => scene.shapes.length === 2, 0.25, 'two shapes')
+  shared(drawn, (scene) => scene.softness > 1, 0.2, 'soft edges')
+  shared(drawn, (scene) => scene.vignette > 0, 0.15, 'vignettes')
+  shared(shapes, ({ size }) => size === 'large', 0.5, 'large')
+  const named = (key: 'colour' | 'motion' | 'shape', names: readonly string[]) => {
+    for (const name of names) shared(shapes, (shape) => shape[key] === name, 1 / names.length, name)
+  }
+  named('colour', Object.keys(colours))
+  named('motion', motions)
+  named('shape', kinds)
 })
 
 scenes('an exchanged prompt sends the shape elsewhere, in all seven other directions', () => {
