@@ -29,7 +29,8 @@ bool never_denormal(const float* bias, int64_t cols) {
   return never;
 }
 
-/// Height of the next block of `rows`: an even share, so that 16 rows are 8 + 8, not 14 + 2, in whole groups.
+/// Height of the blocks that `rows` are cut into: even shares, so that 16 rows are 8 + 8, not 14 + 2, in whole
+/// groups.
 int64_t block_rows(int64_t rows, int64_t most, int64_t group) {
   const int64_t blocks = (rows + most - 1) / most, share = (rows + blocks - 1) / blocks;
   return (share + group - 1) / group * group;
@@ -68,10 +69,11 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
     const bool rounds = plain && cols % kLanes == 0 && never_denormal(bias, cols);
     const bool spans = run % group == 0;
     const int64_t together = spans ? task.rows : run;  // rows that blocks may be cut from
-    for (int64_t row = 0, rows; row < task.rows; row += rows) {
-      const int64_t left = together - row % together;
-      rows = std::min(left, block_rows(left, most, spans ? group : 1));
-      const int64_t first = row / run, in_run = row % run;
+    const int64_t height = block_rows(together, most, spans ? group : 1);
+    // Counted, not divided: a division between two blocks keeps the multipliers waiting for its result.
+    int64_t row = 0, left = together, first = 0, in_run = 0;
+    while (row < task.rows) {
+      const int64_t rows = std::min(left, height), place = first * e.run_places + in_run;
       const Steps from{task.row_stride, task.run_stride - run * task.row_stride, run - in_run, run};
       const RowSource source{a + first * task.run_stride + in_run * task.row_stride,
                              from,
@@ -79,15 +81,19 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
                              task.segments,
                              task.segment_offsets,
                              task.panel_offsets};
-      if (run < task.rows) fetch_below(task, source.base, rows, e.place(row), col);
+      if (row + run < task.rows) fetch_below(task, source.base, rows, place, col);
       Target to{sums, kPanelCols};
       if (rounds) {
-        to.rounded = static_cast<uint16_t*>(e.out) + e.place(row) * e.out_stride + col;
+        to.rounded = static_cast<uint16_t*>(e.out) + place * e.out_stride + col;
         to.steps = {e.out_stride, (e.run_places - run) * e.out_stride, run - in_run, run};
         to.bias = bias;
       }
       blocks.multiply(source, rows, panel, cols, to);
       if (!rounds) finish(e, row, rows, col, cols, sums, kPanelCols);
+      row += rows;
+      left -= rows;
+      if (left == 0) left = together;
+      for (in_run += rows; in_run >= run; in_run -= run) first++;
     }
   }
 }

@@ -1,6 +1,5 @@
 // The only header that kernels include. Kernels call fsv::ptx:: functions and never write asm. Under nvcc these are
 // one-instruction inline PTX (device.cuh); under a host compiler they are the functional models of test/simulator.
-// are functional models (devsim.h).
 #pragma once
 #include <cstdint>
 
