@@ -240,7 +240,8 @@ static void multiply_registers(const RowSource& rows, const char* b, const Targe
     const char* w = b + (rows.panel_offsets ? rows.panel_offsets[s] : s * segment);
     int64_t steps = rows.k / Multiply::kDepth;
     for (; steps >= kUnroll; steps -= kUnroll) {
-      for (int64_t i = 0; i < kUnroll * kStepB; i += 64) __builtin_prefetch(w + kPrefetch + i);
+      for (int64_t i = 0; i < kUnroll; i++)
+        for (int v = 0; v < V; v++) __builtin_prefetch(w + kPrefetch + i * kStepB + v * 64);
 #pragma GCC unroll 4
       for (int i = 0; i < kUnroll; i++) Multiply::step(sums, a, i, w + i * kStepB);
       a.advance(kUnroll * kStepA);
