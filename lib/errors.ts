@@ -30,7 +30,8 @@ export interface ErrorDetail {
   available?: number
   stage?: string
   step?: number
-  layer?: number
+  /** A DIT's block by number, otherwise the layer's name in the weights. */
+  layer?: number | string
   cause?: unknown
 }
 
@@ -43,7 +44,7 @@ export class FSVideoError extends Error {
   readonly available?: number
   readonly stage?: string
   readonly step?: number
-  readonly layer?: number
+  readonly layer?: number | string
 
   constructor(code: ErrorCode, message: string, detail: ErrorDetail = {}) {
     const { cause, ...fields } = detail

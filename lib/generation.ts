@@ -7,11 +7,12 @@ import type { Device } from './device.js'
 import { FSVideoError } from './errors.js'
 import type { FrameEvent, ProgressEvent } from './events.js'
 import type { ModelFolder } from './model-folder.js'
+import { firstNotFinite } from './models/watch.js'
 import * as ops from './ops.js'
 import type { ComputeType } from './parameters.js'
 import type { Picture } from './picture.js'
 import type { HostTensor, ResolvedRequest, TextInput } from './requests.js'
-import type { Conditions, Stage, Stages } from './stages.js'
+import { type Conditions, notFinite, type Stage, type Stages } from './stages.js'
 import { Tensor } from './tensor.js'
 
 export class Generation {
@@ -59,7 +60,7 @@ export class Generation {
 
       const began = performance.now()
       const upsampled = hold(device.withSignal(signal, () => stages.upsample(low)))
-      await this.#requireFinite('upsample', upsampled, signal)
+      await this.#requireFinite('upsample', upsampled, () => stages.upsample(low), signal)
       yield { type: 'progress', stage: 'upsample', step: 1, steps: 1, elapsedMs: performance.now() - began }
       free(low)
 
@@ -109,16 +110,26 @@ export class Generation {
     })
     const text = hold(await this.#encodeText(request.text, request))
     const negative = hold(request.negativeText && (await this.#encodeText(request.negativeText, request)))
-    await this.#requireFinite('encode', text, signal)
+    for (const [tensor, input] of [
+      [text, request.text],
+      [negative, request.negativeText],
+    ] as const)
+      if (tensor && input)
+        await this.#requireFinite(
+          'encode',
+          tensor,
+          () => ('tokens' in input ? stages.encodeText(input.tokens) : undefined),
+          signal,
+        )
     yield progress(1)
 
     const image = hold(await this.#encodeImage(request, pictures))
-    if (image) await this.#requireFinite('encode', image, signal)
+    if (image) await this.#requireFinite('encode', image, () => this.#encodeClip(request, pictures), signal)
     yield progress(2)
 
     const scale = this.model.latentUpsampler.scale
     const [height, width] = [workSize.height, workSize.width]
-    const picture = device.withSignal(signal, () =>
+    const encodePicture = () =>
       device.scope(() => {
         const high = joined(
           device,
@@ -131,10 +142,10 @@ export class Generation {
           [1, height / scale, width / scale, 3],
         )
         return stages.encodePicture(high, low, latentFrames)
-      }),
-    )
+      })
+    const picture = device.withSignal(signal, encodePicture)
     for (const tensor of [picture.high, picture.low, picture.lowVideo, ...picture.features]) hold(tensor)
-    await this.#requireFinite('encode', picture.high, signal)
+    await this.#requireFinite('encode', picture.high, encodePicture, signal)
     yield progress(3)
     if (text.dim(0) !== batch)
       throw new FSVideoError('ERR_FSVIDEO_INTERNAL', 'text embeddings of another batch')
@@ -155,21 +166,23 @@ export class Generation {
   }
 
   async #encodeImage(request: ResolvedRequest, pictures: readonly Picture[]): Promise<Tensor | undefined> {
-    const { device, stages, model } = this
-    const { dtype } = stages.networks
+    const { dtype } = this.stages.networks
     if (request.imageEmbeds) return this.#upload(request.imageEmbeds, request.batch, 3, dtype)
-    if (!model.imageEncoder) return undefined
+    return this.device.withSignal(request.signal, () => this.#encodeClip(request, pictures))
+  }
+
+  #encodeClip({ imageEmbeds }: ResolvedRequest, pictures: readonly Picture[]): Tensor | undefined {
+    const { device, stages, model } = this
+    if (!model.imageEncoder || imageEmbeds) return undefined
     const side = model.imageEncoder.imageSize
-    return device.withSignal(request.signal, () =>
-      device.scope(() => {
-        const pixels = joined(
-          device,
-          pictures.map(({ clip }) => clip!.data),
-          [1, side, side, 3],
-        )
-        return stages.encodeClip(pixels)
-      }),
-    )
+    return device.scope(() => {
+      const pixels = joined(
+        device,
+        pictures.map(({ clip }) => clip!.data),
+        [1, side, side, 3],
+      )
+      return stages.encodeClip(pixels)
+    })
   }
 
   /** Numbers of the caller as a tensor of this device, repeated for every sample when they are given once. */
@@ -184,15 +197,22 @@ export class Generation {
     })
   }
 
-  async #requireFinite(stage: Stage, tensor: Tensor, signal?: AbortSignal): Promise<void> {
+  /** `again` makes `tensor` once more, to find the layer where it went wrong. */
+  async #requireFinite(
+    stage: Stage,
+    tensor: Tensor,
+    again: () => unknown,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { device } = this
     const flag = ops.allFinite(tensor)
     const [finite] = (await flag.read()) as Int32Array
     flag.dispose()
     signal?.throwIfAborted()
-    if (finite === 0 && !this.device.dry)
-      throw new FSVideoError('ERR_FSVIDEO_NON_FINITE', `a value that is not finite in stage ${stage}`, {
-        stage,
-      })
+    if (finite === 0 && !device.dry) {
+      const layer = await firstNotFinite(() => device.scope(() => void again()))
+      throw notFinite(stage, layer)
+    }
   }
 }
 

@@ -11,6 +11,7 @@ import { FSVideoError, invalid } from './errors.js'
 import { compression, type Encoded } from './models/autoencoder.js'
 import type { SchedulerConfig } from './models/config.js'
 import type { DIT } from './models/dit.js'
+import { firstNotFinite } from './models/watch.js'
 import type { Networks } from './networks.js'
 import * as ops from './ops.js'
 import { createSolver, isGuided, type Schedule, type SolverName } from './sampling/index.js'
@@ -276,7 +277,12 @@ export class Stages {
         if (pending) {
           const [finite, pixels] = await Promise.all([pending.finite, pending.pixels])
           signal?.throwIfAborted()
-          if ((finite as Int32Array)[0] === 0 && !device.dry) throw notFinite(decoded)
+          if ((finite as Int32Array)[0] === 0 && !device.dry) {
+            const again = () => {
+              for (const frames of network.decode(raw, features, { seed, chunk })) frames.dispose()
+            }
+            throw notFinite('decode', await firstNotFinite(again), decoded)
+          }
           decoded += pending.count
           yield { frames: pixels as Uint8Array, count: pending.count }
         }
@@ -290,7 +296,10 @@ export class Stages {
   }
 }
 
-function notFinite(frame: number): FSVideoError {
-  const message = `a value that is not finite in stage decode, in the frames from ${frame}`
-  return new FSVideoError('ERR_FSVIDEO_NON_FINITE', message, { stage: 'decode', step: frame })
+/** `layer` by its name in the weights, `frame` the first of those in which the value is. */
+export function notFinite(stage: Stage, layer?: string, frame?: number): FSVideoError {
+  const where = layer === undefined ? '' : `, layer ${layer}`
+  const when = frame === undefined ? '' : `, in the frames from ${frame}`
+  const message = `a value that is not finite in stage ${stage}${where}${when}`
+  return new FSVideoError('ERR_FSVIDEO_NON_FINITE', message, { stage, layer, step: frame })
 }

@@ -40,26 +40,30 @@ function poisoned(component: string, tensor: string): string {
 }
 
 for (const [component, tensor, where] of [
-  ['text_encoder', 'encoder.block.1.layer.1.DenseReluDense.wo.weight', { stage: 'encode' }],
-  ['image_encoder', 'vision_model.embeddings.class_embedding', { stage: 'encode' }],
-  ['encoder', 'conv_out.bias', { stage: 'encode' }],
+  [
+    'text_encoder',
+    'encoder.block.1.layer.1.DenseReluDense.wo.weight',
+    { stage: 'encode', layer: 'encoder.block.1.layer.1' },
+  ],
+  ['image_encoder', 'vision_model.embeddings.class_embedding', { stage: 'encode', layer: 'embeddings' }],
+  ['encoder', 'conv_out.bias', { stage: 'encode', layer: 'conv_out' }],
   ['transformer', 'blocks.0.ffn.0.weight', { stage: 'denoise', step: 1, layer: 0 }],
   ['transformer', 'blocks.1.self_attn.router.bias', { stage: 'denoise', step: 1, layer: 1 }],
   ['transformer', 'head.head.weight', { stage: 'denoise', step: 1, layer: 2 }],
-  ['latent_upsampler', 'final_conv.bias', { stage: 'upsample' }],
+  ['latent_upsampler', 'final_conv.bias', { stage: 'upsample', layer: 'final_conv' }],
   ['refiner', 'blocks.1.cross_attn.o.weight', { stage: 'refine', step: 1, layer: 1 }],
-  ['decoder', 'up_blocks.0.0.conv2.weight', { stage: 'decode' }],
+  ['decoder', 'up_blocks.0.0.conv2.weight', { stage: 'decode', step: 0, layer: 'up_blocks.0.0' }],
 ] as const)
   test(`NaN in ${component}'s ${tensor} is found in ${where.stage}`, async () => {
     const pipe = await FSVideoPipeline.fromPretrained(poisoned(component, tensor), { device: 'cpu' })
     const before = pipe.device.memory().inUse
     const error = await refusal(() => pipe.generate(request))
     assert.is(error.code, 'ERR_FSVIDEO_NON_FINITE')
-    const { stage, step, layer } = { step: undefined, layer: undefined, ...where }
+    const { stage, step, layer } = { step: undefined, ...where }
     assert.is(error.stage, stage)
     assert.match(error.message, stage)
-    if (stage !== 'decode') assert.equal([error.step, error.layer], [step, layer])
-    if (layer !== undefined) assert.match(error.message, layer === 2 ? 'the output' : `layer ${layer}`)
+    assert.equal([error.step, error.layer], [step, layer])
+    assert.match(error.message, layer === 2 ? 'the output' : `layer ${layer}`)
     await pipe.device.synchronize()
     assert.is(pipe.device.memory().inUse, before)
     if (component === 'decoder') await pipe.generate({ ...request, decoder: 'lite' })

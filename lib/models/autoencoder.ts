@@ -20,6 +20,7 @@ import {
 } from './autoencoder-blocks.js'
 import type { DecoderConfig, EncoderConfig } from './config.js'
 import { Delay, Run, type TemporalConv, type TemporalLayer } from './streaming.js'
+import { gave } from './watch.js'
 
 /** Stream numbers of the decoder's noise maps start here (models/FORMAT.md, random numbers). */
 const NOISE_STREAM = 2 ** 32
@@ -109,18 +110,19 @@ export class Encoder {
     const run = new Run(this.device)
     run.last = true
     const features: Tensor[] = []
-    let x = this.device.scope(() => this.#convIn.push(video, run)!)
-    const step = (layer: (input: Tensor) => Tensor) => {
+    let x = this.device.scope(() => gave('conv_in', this.#convIn.push(video, run)!))
+    const step = (name: string, layer: (input: Tensor) => Tensor) => {
       const input = x
-      x = this.device.scope(() => layer(input))
+      x = this.device.scope(() => gave(name, layer(input)))
       if (!features.includes(input)) input.dispose()
     }
-    for (const { blocks, down } of this.#stages) {
-      for (const block of blocks) step((input) => block.push(input, run)!)
-      if (down) step((input) => down.push(input, run))
+    for (const [s, { blocks, down }] of this.#stages.entries()) {
+      const stage = `down_blocks.${s}`
+      for (const [b, block] of blocks.entries()) step(`${stage}.${b}`, (input) => block.push(input, run)!)
+      if (down) step(`${stage}.downsample`, (input) => down.push(input, run))
       features.push(frames === 1 ? x : ops.slice(x, 1, 0, 1))
     }
-    step((input) => {
+    step('conv_out', (input) => {
       const conv = this.#convOut.push(input, run)!
       return ops.unshuffle3d(conv, { channels: this.config.latentChannels, shortcut: input })
     })
@@ -209,7 +211,7 @@ export class Decoder {
       push: (x, { run }) => {
         const conv = convIn.push(x, run)
         const shortcut = shortcutIn.match(x, conv, run)
-        return conv && ops.shuffle3d(conv, { channels: widths[last]!, shortcut })
+        return conv && gave('conv_in', ops.shuffle3d(conv, { channels: widths[last]!, shortcut }))
       },
     })
     for (let s = last; s >= 0; s--) {
@@ -243,17 +245,19 @@ export class Decoder {
         convolutions += 2
         return new ResBlock(stage.at(`${b}`), context, widths[s]!, { groupSize, noise })
       })
-      const layers: ((x: Tensor | undefined, pass: DecoderPass) => Tensor | undefined)[] = []
+      type Layer = (x: Tensor | undefined, pass: DecoderPass) => Tensor | undefined
+      const layers: [name: string, layer: Layer][] = []
       if (crossAttention)
-        layers.push((x, { firstFrame }) => x && crossAttention.forward(x, firstFrame.get(s)!))
-      for (const layer of up ? [up, ...blocks] : blocks) layers.push((x, { run }) => layer.push(x, run))
+        layers.push(['cross_attn', (x, { firstFrame }) => x && crossAttention.forward(x, firstFrame.get(s)!)])
+      if (up) layers.push(['upsample', (x, { run }) => up.push(x, run)])
+      for (const [b, block] of blocks.entries()) layers.push([`${b}`, (x, { run }) => block.push(x, run)])
       this.#sections.push({
         rate,
         push: (frames, pass) => {
           let x = frames
-          for (const layer of layers) {
+          for (const [name, layer] of layers) {
             const before = x
-            x = this.device.scope(() => layer(before, pass))
+            x = this.device.scope(() => gave(`up_blocks.${s}.${name}`, layer(before, pass)))
             if (before !== x) before?.dispose()
           }
           return x
@@ -264,7 +268,8 @@ export class Decoder {
     const convOut = temporalConv(parameters.at('conv_out'), context, widths[0]!, outChannels, [3, 3, 3], {
       groupSize,
     })
-    const push: DecoderSection['push'] = (x, { run }) => convOut.push(x && normOut.forward(x), run)
+    const push: DecoderSection['push'] = (x, { run }) =>
+      gave('conv_out', convOut.push(x && gave('norm_out', normOut.forward(x)), run))
     this.#sections.push({ rate: groupSize, push })
   }
 

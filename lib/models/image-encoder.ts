@@ -9,6 +9,7 @@ import type { Tensor } from '../tensor.js'
 import type { CLIPVisionConfig } from './config.js'
 import { Linear } from './linear.js'
 import { requireShape } from './shapes.js'
+import { gave } from './watch.js'
 
 interface Norm {
   weight: Tensor
@@ -106,8 +107,9 @@ export class CLIPVision {
     requireShape('clip.pixels', pixels, ['B', 1, imageSize, imageSize, 3])
     return this.#device.scope(() => {
       let x = this.#device.scope(() => ops.normModulate(this.#embed(pixels), this.#normIn))
-      for (const layer of this.#layers) {
-        const y = this.#device.scope(() => layer.forward(x))
+      gave('embeddings', x)
+      for (const [i, layer] of this.#layers.entries()) {
+        const y = this.#device.scope(() => gave(`encoder.layers.${i}`, layer.forward(x)))
         x.dispose()
         x = y
       }

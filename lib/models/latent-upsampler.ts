@@ -8,6 +8,7 @@ import type { ComputeType, Parameters } from '../parameters.js'
 import type { Tensor } from '../tensor.js'
 import type { LatentUpsamplerConfig } from './config.js'
 import { requireShape } from './shapes.js'
+import { gave } from './watch.js'
 
 /** A convolution 3x3x3 that keeps the size: it sees one frame to each side. */
 class Convolution {
@@ -92,12 +93,13 @@ export class LatentUpsampler {
     return device.scope(() => {
       const input = latents.dtype === this.#dtype ? latents : ops.cast(latents, this.#dtype)
       let x = ops.shuffle3d(this.#initial.forward(input), { space: this.config.scale })
-      for (const block of this.#blocks) {
-        const y = device.scope(() => block.forward(x))
+      gave('initial_conv', x)
+      for (const [i, block] of this.#blocks.entries()) {
+        const y = device.scope(() => gave(`res_blocks.${i}`, block.forward(x)))
         x.dispose()
         x = y
       }
-      return this.#final.forward(x)
+      return gave('final_conv', this.#final.forward(x))
     })
   }
 }

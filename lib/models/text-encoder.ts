@@ -9,6 +9,7 @@ import type { ComputeType, Parameters } from '../parameters.js'
 import type { Tensor } from '../tensor.js'
 import type { UMT5Config } from './config.js'
 import { Linear } from './linear.js'
+import { gave } from './watch.js'
 
 /** Root mean square norm, the only one in T5. */
 interface Norm {
@@ -116,14 +117,17 @@ export class UMT5Encoder {
       const relative = positionBuckets(n, relativeAttentionNumBuckets, relativeAttentionMaxDistance)
       const buckets = this.#device.tensor(relative, [n, n])
       let x = ops.embedding(this.#embedding, this.#device.tensor(Int32Array.from(ids), [1, n]))
-      for (const [attention, feedForward] of this.#blocks) {
+      gave('shared', x)
+      for (const [i, [attention, feedForward]] of this.#blocks.entries()) {
         const before = x
         const between = this.#device.scope(() => attention.forward(before, buckets))
+        gave(`encoder.block.${i}.layer.0`, between)
         before.dispose()
         x = this.#device.scope(() => feedForward.forward(between))
+        gave(`encoder.block.${i}.layer.1`, x)
         between.dispose()
       }
-      return ops.normModulate(x, this.#norm)
+      return gave('encoder.final_layer_norm', ops.normModulate(x, this.#norm))
     })
   }
 
