@@ -5,7 +5,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
-const files = ['csrc', 'test/native', 'bench'].flatMap((folder) =>
+const files = ['csrc', 'test/native', 'test/simulator', 'bench'].flatMap((folder) =>
   readdirSync(path.join(root, folder), { recursive: true })
     .filter((name) => /\.(cpp|h|cu|cuh)$/.test(name))
     .map((name) => path.join(folder, name)),

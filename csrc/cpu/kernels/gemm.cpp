@@ -29,8 +29,8 @@ bool never_denormal(const float* bias, int64_t cols) {
   return never;
 }
 
-/// Height of the blocks that `rows` are cut into: even shares, so that 16 rows are 8 + 8, not 14 + 2, in whole
-/// groups.
+/// Height of the blocks that `rows` are cut into: even shares, so that 16 rows are 8 + 8, not 14 + 2, in
+/// whole groups.
 int64_t block_rows(int64_t rows, int64_t most, int64_t group) {
   const int64_t blocks = (rows + most - 1) / most, share = (rows + blocks - 1) / blocks;
   return (share + group - 1) / group * group;
