@@ -1,6 +1,7 @@
 /**
  * The shipped model as its user sees it: one picture, three prompts, three directions, seen by the tracker of `npm run evaluate`. And the
- * same story told to a model in which one network is broken, or without its ending: then it must not come out.
+ * same story told by a model in which one network is broken or one stage left out: then it must not come out. (That what a stage gives is
+ * also right is test/shapes-reference.test.ts.)
  */
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -15,6 +16,9 @@ import { packageRoot } from '../lib/addon.js'
 import { Device } from '../lib/device.js'
 import { FSVideoPipeline } from '../lib/index.js'
 import { readModelFolder } from '../lib/model-folder.js'
+import * as ops from '../lib/ops.js'
+import type { Stage, Stages } from '../lib/stages.js'
+import type { Tensor } from '../lib/tensor.js'
 
 const folder = process.env.FSVIDEO_SHAPES ?? path.join(packageRoot, 'models/shapes')
 const motions: readonly Motion[] = ['left', 'up', 'down and right']
@@ -41,38 +45,54 @@ const scene = (motion: Motion): Scene => ({
 })
 
 interface Telling {
+  /** Steps that each sampler has told of. */
+  steps: Partial<Record<Stage, number>>
   direction: boolean
   colour: boolean
   /** dB, of the first frame. */
   firstPsnr: number
 }
 
-/** What becomes of the picture, a telling a motion; `prompted` is what the model is told instead. */
+interface Changes {
+  /** What the model is told instead. */
+  prompted?(motion: Motion): Motion
+  /** What is done to the stages. */
+  stages?(stages: Stages): void
+}
+
+/** What becomes of the picture, a telling a motion. */
 async function tell(
   from: string,
-  prompted: (motion: Motion) => Motion = (motion) => motion,
+  { prompted = (motion) => motion, stages }: Changes = {},
 ): Promise<Telling[]> {
   const pipe = await FSVideoPipeline.fromPretrained(from, { device })
+  stages?.(pipe.stages)
   const tellings: Telling[] = []
   for (const motion of motions) {
     const picture = render(scene(motion), 512, { only: [0] })
     const image = { data: picture.pixels, width: 512, height: 512, channels: 3 as const }
+    const steps: Telling['steps'] = {}
     const { frames, width, height } = await pipe.generate({
       image,
       prompt: caption(scene(prompted(motion))),
       seed: 3,
+      onStep: ({ stage, step }) => {
+        steps[stage] = step
+      },
     })
     assert.is(width, height)
     const clip: Clip = { size: width, frames: frames.length, pixels: Buffer.concat(frames) }
     const { direction, colour } = judge(clip, scene(motion))
     const { firstPsnr } = quality(clip, render(scene(motion), width))
-    tellings.push({ direction: direction!, colour, firstPsnr })
+    tellings.push({ steps, direction: direction!, colour, firstPsnr })
   }
   await pipe.dispose()
   return tellings
 }
 
-const comesOut = ({ direction, colour, firstPsnr }: Telling): boolean => direction && colour && firstPsnr > 24
+const allSteps = JSON.stringify({ denoise: 30, refine: 8 })
+const comesOut = ({ steps, direction, colour, firstPsnr }: Telling): boolean =>
+  JSON.stringify(steps) === allSteps && direction && colour && firstPsnr > 26.3
 
 /** The model with the weights of one component in another order, each tensor in itself. */
 async function shuffled(component: string): Promise<string> {
@@ -110,7 +130,7 @@ test('one picture, three prompts, three directions', async () => {
 
 test('another prompt is another story', async () => {
   const next = (motion: Motion) => motions[(motions.indexOf(motion) + 1) % motions.length]!
-  const tellings = await tell(folder, next)
+  const tellings = await tell(folder, { prompted: next })
   assert.ok(!tellings.some(({ direction }) => direction), JSON.stringify(tellings))
 })
 
@@ -121,5 +141,36 @@ for (const component of model.networks) {
     assert.ok(!tellings.every(comesOut), JSON.stringify(tellings))
   })
 }
+
+/** A sampler that takes no step. */
+const idle = <Args extends unknown[]>(make: (...args: Args) => Tensor) =>
+  async function* (...args: Args): AsyncGenerator<never, Tensor, void> {
+    yield* []
+    return make(...args)
+  }
+
+/** Each stage replaced by the least that fits in its place. */
+const without: Readonly<Record<string, (stages: Stages) => void>> = {
+  denoise(stages) {
+    stages.denoise = idle(({ low: { shape } }, { seeds, frames }) =>
+      ops.randn(device, [shape[0]!, frames, ...shape.slice(2)], { seeds, stream: 0n }),
+    )
+  },
+  upsample(stages) {
+    const { encoder } = stages.networks
+    stages.upsample = (low) =>
+      device.scope(() => ops.shuffle3d(encoder.denormalize(low), { space: 2, channels: low.dim(-1) }))
+  },
+  refine(stages) {
+    const { encoder } = stages.networks
+    stages.refine = idle((upsampled) => encoder.normalize(upsampled))
+  },
+}
+
+for (const [stage, leaveOut] of Object.entries(without))
+  test(`not without the stage ${stage}`, async () => {
+    const tellings = await tell(folder, { stages: leaveOut })
+    assert.ok(!tellings.every(comesOut), JSON.stringify(tellings))
+  })
 
 test.run()
