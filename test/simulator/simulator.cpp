@@ -91,7 +91,8 @@ constexpr uint16_t kNone = 0xFFFF;
 struct GAlloc {
   uintptr_t lo, hi;
   std::vector<uint32_t> sh;
-};  // per 2 bytes: 0 uninit, else epoch<<20 | block+2
+};  // per 2 bytes: 0 uninit, kOutside, else epoch<<20 | block+2
+constexpr uint32_t kOutside = ~0u;
 std::map<uintptr_t, std::unique_ptr<GAlloc>> g_allocs;
 std::mutex g_mu;
 uint32_t g_epoch = 1;
@@ -867,6 +868,10 @@ struct Engine {
     if (u % n) err(at, "misaligned global access");
     for (uintptr_t i = (u - gcache->lo) / 2; i <= (u + n - 1 - gcache->lo) / 2; i++) {
       uint32_t& s = gcache->sh[i];
+      if (s == kOutside) {
+        err(at, "global %s of %u bytes outside any tensor", write ? "write" : "read", n);
+        return;
+      }
       bool same_launch = s >> 20 == g_epoch && (s & 0xFFFFF) >= 2, mine = (s & 0xFFFFF) == block_lin + 2;
       if (!write && !s) {
         err(at, "read of uninitialised global memory");
@@ -1504,12 +1509,18 @@ void release(void* p) {
   g_allocs.erase((uintptr_t)p);
   std::free(p);
 }
-void mark_initialised(const void* p, size_t n) {
+void mark(const void* p, size_t n, Mark m) {
   std::lock_guard l(g_mu);
   GAlloc* a = g_find(p);
   if (!a || !n) return;
   size_t i = ((uintptr_t)p - a->lo) / 2, e = ((uintptr_t)p - a->lo + n - 1) / 2;
-  for (; i <= e; i++) a->sh[i] = 1;
+  for (; i <= e; i++) a->sh[i] = m == Mark::outside ? kOutside : m == Mark::undefined ? 0 : 1;
+}
+void mark_initialised(const void* p, size_t n) { mark(p, n, Mark::defined); }
+bool is_allocated(const void* p, size_t n) {
+  std::lock_guard l(g_mu);
+  GAlloc* a = g_find(p);
+  return a && (uintptr_t)p + n <= a->hi;
 }
 TensorMap encode_im2col(void*, int, const std::vector<int64_t>&, const std::vector<int64_t>&,
                         const std::vector<int>&, const std::vector<int>&, int, int, int,
@@ -1566,10 +1577,11 @@ Report launch(Dim3 grid, Dim3 block, Dim3 cluster, uint32_t smem, const Options&
     rep.errors.push_back("more than 1024 threads per block");
     return rep;
   }
-  if (++g_epoch > 0xFFF) {
+  if (++g_epoch >= 0xFFF) {
     g_epoch = 1;
     for (auto& a : g_allocs)
-      for (auto& x : a.second->sh) x = x != 0;
+      for (auto& x : a.second->sh)
+        if (x != kOutside) x = x != 0;
   }
   Engine e(o, rep, k, grid, block, smem);
   E = &e;
