@@ -55,7 +55,7 @@ export class Device {
     if (backend !== undefined && backend !== '' && backend !== 'cpu' && backend !== 'auto')
       throw invalid('FSVIDEO_BACKEND', backend, 'cpu or auto')
     const kind = name === 'auto' ? 'cpu' : name
-    if (kind !== 'cpu' && kind !== 'meta')
+    if (!/^(cpu|meta|(cuda|sim)(:\w+)?)$/.test(kind))
       throw new FSVideoError(
         'ERR_FSVIDEO_NO_DEVICE',
         `there is no device ${JSON.stringify(name)} here: auto, cpu and meta are`,

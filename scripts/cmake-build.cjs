@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 // Builds the addon with CMake into build-cmake/<variant> and copies it to the path given (default build/Release/fsvideo.node).
-// Variants by environment: FSV_SANITIZE=1 (ASan + UBSan), FSV_AMX_EMULATION=1.
+// Variants by environment: FSV_SANITIZE=1 (ASan + UBSan), FSV_AMX_EMULATION=1, FSV_SIMULATOR=1 (simulated CUDA cards).
 const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 
 const root = path.join(__dirname, '..')
 const out = path.resolve(process.argv[2] || path.join(root, 'build/Release/fsvideo.node'))
-const variants = ['FSV_SANITIZE', 'FSV_AMX_EMULATION']
+const variants = ['FSV_SANITIZE', 'FSV_AMX_EMULATION', 'FSV_SIMULATOR']
 const options = variants.filter((name) => process.env[name] === '1')
 const dir = path.join(root, 'build-cmake', ['release', ...options].join('-').toLowerCase())
 const run = (command, args) => {

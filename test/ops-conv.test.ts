@@ -4,17 +4,18 @@
  * channels with the rows of a window folded into them, 1x1 without a copy; and around the edges of its tiles.
  */
 import { suite } from 'uvu'
-import { Device } from '../lib/device.js'
+import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { DType, Tensor } from '../lib/tensor.js'
 import { activate } from './activations.js'
+import { openTestDevice } from './devices.js'
 import { judge, Random, type Round, sameBits, sizeOf, upload } from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
 
 let device: Device
 const open = async () => {
-  device = await Device.open('cpu')
+  device = await openTestDevice()
 }
 const close = () => device.dispose()
 
@@ -348,7 +349,7 @@ for (const dtype of floats)
       const results: Tensor[] = []
       for (const threads of [1, 2, 3, 7]) {
         const main = device
-        device = await Device.open('cpu', { threads })
+        device = await openTestDevice({ threads })
         const made = makeConv(c, dtype, 8)
         results.push(
           upload(main, [...(await ops.conv3d(made.x, made.packed, made.options).toFloat32())], made.shape),
@@ -479,7 +480,7 @@ for (const dtype of floats) {
     const all = ops.linearAttention(made.qkv)
     for (let f = 0; f < 3; f++)
       await sameBits(ops.linearAttention(made.qkv.slice(0, f, f + 1)), all.slice(0, f, f + 1), `frame ${f}`)
-    const other = await Device.open('cpu', { threads: 3 })
+    const other = await openTestDevice({ threads: 3 })
     try {
       const y = ops.linearAttention(upload(other, made.values, [3, 70, 192], dtype))
       await sameBits(y, all, 'three threads')

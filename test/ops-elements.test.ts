@@ -3,8 +3,9 @@
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Device } from '../lib/device.js'
+import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
+import { openTestDevice } from './devices.js'
 import { bf16Bits, bf16FromBits, judge, Random, type Round, roundingOf, sameBits, upload } from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
@@ -12,7 +13,7 @@ const floats = ['f32', 'bf16'] as const
 const elements = suite('elements')
 let device: Device
 elements.before(async () => {
-  device = await Device.open('cpu')
+  device = await openTestDevice()
 })
 elements.after(() => device?.dispose())
 

@@ -5,10 +5,11 @@
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Device } from '../lib/device.js'
+import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { DType, Tensor } from '../lib/tensor.js'
 import { activate } from './activations.js'
+import { openTestDevice } from './devices.js'
 import {
   bf16,
   exact,
@@ -27,7 +28,7 @@ const activations = ['none', 'silu', 'relu', 'gelu', 'gelu_tanh'] as const
 
 let device: Device
 const open = async () => {
-  device = await Device.open('cpu')
+  device = await openTestDevice()
 }
 const close = () => device.dispose()
 
@@ -230,7 +231,7 @@ for (const dtype of floats)
   linear(`${dtype}: bits do not depend on the threads`, async () => {
     const results: Tensor[] = []
     for (const threads of [1, 2, 3]) {
-      const other = await Device.open('cpu', { threads })
+      const other = await openTestDevice({ threads })
       const previous = device
       device = other
       try {
@@ -419,7 +420,7 @@ for (const dtype of floats) {
     const results: Tensor[] = []
     for (const threads of [1, 2, 3]) {
       const previous = device
-      device = await Device.open('cpu', { threads })
+      device = await openTestDevice({ threads })
       results.push(makeAttention({ size: [1, 130, 300, 3, 48], dtype }, 8).run())
       device = previous
     }

@@ -4,9 +4,10 @@
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Device } from '../lib/device.js'
+import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { DType } from '../lib/tensor.js'
+import { openTestDevice } from './devices.js'
 import { accurate, exact, f32, judge, Random, type Round, roundingOf, sameBits, upload } from './numbers.js'
 
 interface Case {
@@ -100,7 +101,7 @@ function place(device: Device, { batch, tokens, channels, count }: Case, drawn: 
 const memory = suite('layer memory')
 let device: Device
 memory.before(async () => {
-  device = await Device.open('cpu')
+  device = await openTestDevice()
 })
 memory.after(() => device?.dispose())
 
@@ -152,8 +153,8 @@ memory('with a router that is sure of one state is the norm of that state', asyn
 memory("a token's bits depend neither on its batch nor on the threads", async () => {
   const c = { batch: 3, tokens: 13, channels: 200, count: 6, bias: true, modulated: true }
   const drawn = draw(c, 'bf16')
-  const single = await Device.open('cpu', { threads: 1 })
-  const many = await Device.open('cpu', { threads: 5 })
+  const single = await openTestDevice({ threads: 1 })
+  const many = await openTestDevice({ threads: 5 })
   try {
     for (const norm of ['post_mix', 'pre_mix'] as const) {
       const run = (on: Device) => {

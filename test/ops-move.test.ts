@@ -3,9 +3,10 @@
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Device } from '../lib/device.js'
+import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { DType, Tensor, TensorData } from '../lib/tensor.js'
+import { openTestDevice } from './devices.js'
 import { bf16FromBits, Random, sizeOf, upload } from './numbers.js'
 
 const dtypes = ['f32', 'bf16', 'f8e4m3', 'i32', 'u8'] as const
@@ -13,7 +14,7 @@ const dtypes = ['f32', 'bf16', 'f8e4m3', 'i32', 'u8'] as const
 const move = suite('moves')
 let device: Device
 move.before(async () => {
-  device = await Device.open('cpu')
+  device = await openTestDevice()
 })
 move.after(() => device?.dispose())
 

@@ -4,10 +4,11 @@
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Device } from '../lib/device.js'
+import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { Tensor } from '../lib/tensor.js'
 import { activate } from './activations.js'
+import { openTestDevice } from './devices.js'
 import { bf16, judge, Random, type Round, sameBits, sizeOf, upload } from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
@@ -29,7 +30,7 @@ function normed(row: readonly number[], rms: boolean, eps: number, r: Round): nu
 const rows = suite('rows')
 let device: Device
 rows.before(async () => {
-  device = await Device.open('cpu')
+  device = await openTestDevice()
 })
 rows.after(() => device?.dispose())
 
@@ -448,8 +449,8 @@ for (const [name, op] of Object.entries(deterministic))
         upload(on, vectors.slice(first * 48, (first + count) * 48), [count, 48]),
         upload(on, vectors.slice(0, 48), [48]),
       )
-    const single = await Device.open('cpu', { threads: 1 })
-    const many = await Device.open('cpu', { threads: 5 })
+    const single = await openTestDevice({ threads: 1 })
+    const many = await openTestDevice({ threads: 5 })
     try {
       const whole = run(single, 0, 3)
       await sameBits(run(many, 0, 3), whole, 'threads')

@@ -77,7 +77,7 @@ void report_memory(Napi::Env env, const Device& device) {
   // In steps: each report may make V8 collect. Only host memory counts; 28 GB on a card must not frighten the
   // collector.
   constexpr int64_t kStep = int64_t{64} << 20;
-  if (device.backend().dry()) return;
+  if (device.backend().dry() || !device.backend().host_memory()) return;
   Instance& instance = instance_of(env);
   const auto open = instance.devices.find(&device);
   if (open == instance.devices.end()) return;

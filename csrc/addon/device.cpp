@@ -12,6 +12,33 @@ using Info = Napi::CallbackInfo;
 using GraphHandle = Napi::External<std::shared_ptr<Graph>>;
 using TokenHandle = Napi::External<CancelToken>;
 
+#ifdef FSV_SIMULATOR
+constexpr const char* kCards = "sim";  // for tests: simulated cards in the place of real ones
+#else
+constexpr const char* kCards = "cuda";
+#endif
+
+Error no_device(const std::string& name) {
+  return {code::kNoDevice, text("there is no device \"", name, "\" here: this build knows cpu and meta")};
+}
+
+/// `cuda` or `cuda:1`.
+std::unique_ptr<Backend> make_gpu_backend([[maybe_unused]] const std::string& name) {
+#ifdef FSV_CUDA
+  const std::string kind = kCards;
+  if (name == kind) return make_cuda_backend(0);
+#ifdef FSV_SIMULATOR
+  if (name == "sim:sm_80") return make_cuda_backend(2);
+#endif
+  if (name.rfind(kind + ":", 0) == 0) {
+    const std::string index = name.substr(kind.size() + 1);
+    if (!index.empty() && index.size() < 4 && index.find_first_not_of("0123456789") == std::string::npos)
+      return make_cuda_backend(std::stoi(index));
+  }
+#endif
+  throw no_device(name);
+}
+
 Napi::Value open(const Info& info) {
   return guarded(info, [&]() -> Napi::Value {
     const Napi::Env env = info.Env();
@@ -25,8 +52,7 @@ Napi::Value open(const Info& info) {
     else if (name == "meta")
       backend = make_meta_backend(cpu::packed_bytes);
     else
-      throw Error(code::kNoDevice,
-                  text("there is no device \"", name, "\" here: this build knows cpu and meta"));
+      backend = make_gpu_backend(name);
     const auto device = std::make_shared<Device>(name, std::move(backend));
     instance_of(env).devices[device.get()] = {device};  // until it is closed, whatever the collector does
     return DeviceHandle::New(env, new std::shared_ptr<Device>(device),

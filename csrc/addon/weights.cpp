@@ -53,7 +53,7 @@ Napi::Value map_tensor(const Info& info) {
       throw model_file(name, file->path(), ": ", name, " has more than ", kMaxRank, " dimensions");
     for (const int64_t d : entry->shape) spec.shape.dims[spec.shape.rank++] = d;
     const auto bytes = file->bytes(*entry);
-    if (entry->is_aligned()) {
+    if (entry->is_aligned() && device->backend().host_memory()) {
       if (!device->backend().dry()) file->prefetch(*entry);
       return wrap(info.Env(), device->external(spec, bytes.data(), file));
     }

@@ -3,7 +3,9 @@
 // inside the call, a GPU backend launches.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -22,12 +24,28 @@ class Backend {
   virtual size_t packed_bytes(const PackArgs& args) const = 0;
   /// True when nothing is ever computed (the planning device).
   virtual bool dry() const { return false; }
+  /// True when the host may read and write `allocate`d memory, and tensors may lie over a mapped file.
+  virtual bool host_memory() const { return true; }
   /// "avx512bf16, 2 threads" or the name of the card.
   virtual std::string description() const = 0;
 
   virtual void copy_in(void* to, const void* host, size_t bytes) = 0;
   virtual void copy_out(void* host, const void* from, size_t bytes) = 0;
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
+
+  /// Runs `work`, which calls methods of this backend for the op or copy `name`, and adds the time that it
+  /// takes on the device: at once, or by the next `synchronize` where the device is behind.
+  virtual void run(const char* name, const std::function<void()>& work, std::atomic<int64_t>* nanoseconds);
+  /// Returns when the device has done all that it was given. Throws the first error of it.
+  virtual void synchronize() {}
+
+  /// Scratch memory that an op needs while it runs, found by the device before it and given through
+  /// `use_workspace`.
+#define FSV_WORKSPACE(name, Name) \
+  virtual size_t workspace_bytes(const Name##Args&) const { return 0; }
+  FSV_FOR_EACH_OP(FSV_WORKSPACE)
+#undef FSV_WORKSPACE
+  virtual void use_workspace(void* /*data*/) {}
 
 #define FSV_VIRTUAL(name, Name) virtual void name(const Name##Args& args) = 0;
   FSV_FOR_EACH_OP(FSV_VIRTUAL)
@@ -40,6 +58,10 @@ struct CpuOptions {
 };
 /// Throws ERR_FSVIDEO_UNSUPPORTED_DEVICE for an instruction set this machine or build lacks.
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);
+#ifdef FSV_CUDA
+/// The how-manieth card; throws ERR_FSVIDEO_NO_DEVICE where there is none.
+std::unique_ptr<Backend> make_cuda_backend(int index);
+#endif
 /// Allocates addresses without memory and computes nothing: what `plan` and the parameter counts run on.
 std::unique_ptr<Backend> make_meta_backend(size_t (*packed_bytes)(const PackArgs&));
 

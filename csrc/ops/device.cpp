@@ -6,11 +6,7 @@
 namespace fsv {
 namespace {
 
-void timed(const Queue::Work& work, OpStats* stats) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  if (stats) stats->nanoseconds += (std::chrono::steady_clock::now() - start).count();
-}
+std::atomic<int64_t>* time_of(OpStats* stats) { return stats ? &stats->nanoseconds : nullptr; }
 
 void count(OpStats* stats, const Cost& cost) {
   if (!stats) return;
@@ -24,6 +20,12 @@ Error disposed(const std::string& device) {
 }
 
 }  // namespace
+
+void Backend::run(const char*, const std::function<void()>& work, std::atomic<int64_t>* nanoseconds) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  if (nanoseconds) *nanoseconds += (std::chrono::steady_clock::now() - start).count();
+}
 
 Storage::Storage(std::shared_ptr<Device> device, std::shared_ptr<const void> owner, size_t bytes)
     : device_(std::move(device)), owner_(std::move(owner)), external_(bytes) {
@@ -116,14 +118,24 @@ TensorView Device::use(const Tensor& tensor, const char* field) {
   return tensor.view;
 }
 
-void Device::enqueue(Queue::Work work, OpStats* stats, const Cost& cost) {
+void Device::enqueue(const char* name, Queue::Work work, OpStats* stats, const Cost& cost) {
   if (capture_) {
-    capture_->steps->push_back({std::move(work), stats, cost});
+    capture_->steps->push_back({name, std::move(work), stats, cost});
     return;
   }
   count(stats, cost);
   if (!queue_) return;
-  queue_->push([work = std::move(work), stats] { timed(work, stats); }, token_);
+  queue_->push([backend = backend_.get(), name, work = std::move(work),
+                stats] { backend->run(name, work, time_of(stats)); },
+               token_);
+}
+
+void* Device::workspace(size_t bytes) {
+  if (!bytes) return nullptr;
+  TensorSpec spec;
+  spec.dtype = DType::u8;
+  spec.shape = {static_cast<int64_t>(bytes)};
+  return empty(spec).view.data;  // given back at once: whoever takes it next comes later on the stream
 }
 
 void Device::write(const Tensor& to, const void* host, size_t bytes) {
@@ -131,7 +143,8 @@ void Device::write(const Tensor& to, const void* host, size_t bytes) {
   if (backend_->dry() || !bytes) return;
   auto copy = std::make_shared<std::vector<char>>(static_cast<const char*>(host),
                                                   static_cast<const char*>(host) + bytes);
-  enqueue([backend = backend_.get(), view, copy] { backend->copy_in(view.data, copy->data(), copy->size()); },
+  enqueue("write",
+          [backend = backend_.get(), view, copy] { backend->copy_in(view.data, copy->data(), copy->size()); },
           nullptr, {});
 }
 
@@ -141,8 +154,10 @@ void Device::assign(const Tensor& to, const Tensor& from) {
     throw invalid_argument("assign.from", text(source.shape.text(), " ", name_of(source.dtype)),
                            text(target.shape.text(), " ", name_of(target.dtype)));
   if (backend_->dry()) return;
-  enqueue([backend = backend_.get(), target,
-           source] { backend->copy(target.data, source.data, static_cast<size_t>(source.bytes())); },
+  enqueue("assign",
+          [backend = backend_.get(), target, source] {
+            backend->copy(target.data, source.data, static_cast<size_t>(source.bytes()));
+          },
           nullptr, {});
 }
 
@@ -154,18 +169,23 @@ void Device::read(const Tensor& from, void* host, Queue::Done done) {
     done(nullptr);
     return;
   }
-  queue_->push([backend = backend_.get(), view,
-                host] { backend->copy_out(host, view.data, static_cast<size_t>(view.bytes())); },
-               token_);
-  queue_->fence(std::move(done));
+  queue_->push(
+      [backend = backend_.get(), view, host] {
+        backend->run(
+            "read", [&] { backend->copy_out(host, view.data, static_cast<size_t>(view.bytes())); }, nullptr);
+      },
+      token_);
+  fence(std::move(done));
 }
 
 void Device::fence(Queue::Done done) {
   require_open();
-  if (queue_)
-    queue_->fence(std::move(done));
-  else
+  if (!queue_) {
     done(nullptr);
+    return;
+  }
+  queue_->push([backend = backend_.get()] { backend->synchronize(); });
+  queue_->fence(std::move(done));
 }
 
 void Device::begin_capture() {
@@ -184,10 +204,10 @@ void Device::replay(const Graph& graph) {
   for (const Graph::Step& step : *graph.steps) count(step.stats, step.cost);
   if (!queue_) return;
   queue_->push(
-      [steps = graph.steps, token = token_] {
+      [backend = backend_.get(), steps = graph.steps, token = token_] {
         for (const Graph::Step& step : *steps) {
           if (token && token->load(std::memory_order_relaxed)) return;
-          timed(step.work, step.stats);
+          backend->run(step.name, step.work, time_of(step.stats));
         }
       },
       token_);

@@ -58,6 +58,7 @@ struct OpStats {
 /// goes back in stream order.
 struct Graph {
   struct Step {
+    const char* name;
     Queue::Work work;
     OpStats* stats;  ///< null for copies
     Cost cost;
@@ -99,7 +100,13 @@ class Device : public std::enable_shared_from_this<Device> {
     const TensorSpec spec = check(args);
     Tensor out = empty(spec, bytes);
     args.out = out.view;
-    enqueue([backend = backend_.get(), op, args] { (backend->*op)(args); }, &stats_[name], cost(args));
+    enqueue(
+        name,
+        [backend = backend_.get(), op, args, workspace = workspace(backend_->workspace_bytes(args))] {
+          backend->use_workspace(workspace);
+          (backend->*op)(args);
+        },
+        &stats_[name], cost(args));
     return out;
   }
 
@@ -138,7 +145,8 @@ class Device : public std::enable_shared_from_this<Device> {
 
  private:
   friend class Storage;
-  void enqueue(Queue::Work work, OpStats* stats, const Cost& cost);
+  void enqueue(const char* name, Queue::Work work, OpStats* stats, const Cost& cost);
+  void* workspace(size_t bytes);
   void require_open() const;
   void release_later(std::function<void()> release);
   std::shared_ptr<Pool> make_pool(bool whole_segments);

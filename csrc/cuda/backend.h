@@ -1,0 +1,73 @@
+// The CUDA backend: one method an op, each in launch/<op>.cu, which picks kernel and grid from the shape and
+// the card and launches on the backend's one stream. A method allocates nothing and waits for nothing, so
+// that any sequence of them can be captured into a graph.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <string>
+#include <utility>
+
+#include "cuda/launch.h"
+#include "ops/backend.h"
+
+namespace fsv::cuda {
+
+/// What a plan may know of a card.
+struct Card {
+  std::string name;
+  int index = 0;
+  int capability = 80;      ///< 90 for compute capability 9.0
+  int processors = 1;       ///< SMs
+  size_t shared_bytes = 0;  ///< dynamic shared memory that a block may have
+  size_t total_bytes = 0;
+  /// Kernels with wgmma: they exist on this architecture alone.
+  bool hopper() const { return capability == 90; }
+};
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(int index);
+  ~CudaBackend() override;
+
+  void* allocate(size_t bytes) override;
+  void release(void* data, size_t bytes) override;
+  size_t packed_bytes(const PackArgs& args) const override;
+  bool host_memory() const override { return false; }
+  std::string description() const override;
+  void copy_in(void* to, const void* host, size_t bytes) override;
+  void copy_out(void* host, const void* from, size_t bytes) override;
+  void copy(void* to, const void* from, size_t bytes) override;
+  void run(const char* name, const std::function<void()>& work, std::atomic<int64_t>* nanoseconds) override;
+  void use_workspace(void* data) override { workspace_ = data; }
+  void synchronize() override;
+
+#define FSV_OVERRIDE(name, Name) void name(const Name##Args& args) override;
+  FSV_FOR_EACH_OP(FSV_OVERRIDE)
+#undef FSV_OVERRIDE
+
+  // Ops that need scratch memory say here how much, by a pure function of their arguments and the card, and
+  // find it at workspace().
+  using Backend::workspace_bytes;
+
+ private:
+  const Card& card() const { return card_; }
+  cudaStream_t stream() const { return stream_; }
+  /// Scratch memory of the op that runs, 512-byte aligned. Contents undefined.
+  template <class T>
+  T* workspace() const {
+    return static_cast<T*>(workspace_);
+  }
+  /// launch(kernels::combine<float>, {.grid = blocks(n, 256), .block = 256}, parameters...)
+  template <class... Parameters, class... Arguments>
+  void launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&... arguments) {
+    cuda::launch(stream_, kernel, shape, std::forward<Arguments>(arguments)...);
+  }
+
+  Card card_;
+  cudaStream_t stream_ = nullptr;
+  void* workspace_ = nullptr;
+  char* staging_ = nullptr;  ///< pinned
+};
+
+}  // namespace fsv::cuda

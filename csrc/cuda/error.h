@@ -1,0 +1,22 @@
+// What the CUDA runtime reports, as the one exception of the native code.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "core/error.h"
+
+namespace fsv::cuda {
+
+/// Of a call that failed without harm to the device. `what`: the call or the op, for the message.
+inline Error failure(cudaError_t error, const std::string& what) {
+  return {code::kInternal,
+          text(what, ": CUDA error ", static_cast<int>(error), ", ", cudaGetErrorString(error))};
+}
+
+inline void check(cudaError_t error, const std::string& what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // it has been reported: the next call must not find it again
+  throw failure(error, what);
+}
+
+}  // namespace fsv::cuda

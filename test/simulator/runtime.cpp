@@ -1,0 +1,670 @@
+// The CUDA runtime of include/cuda_runtime.h: cards whose streams a worker thread executes, kernels on the
+// simulator.
+//
+// The worker starts late on purpose. It leaves what was queued until somebody waits for it, or much has piled
+// up, or some time has passed; and it takes streams in random order. So host code that forgets to wait, frees
+// too early or relies on an order that only an event could give reads old values here, where a quick GPU
+// would often forgive it.
+#include "simulator/runtime.h"
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kLateness = std::chrono::milliseconds(2);
+constexpr size_t kPileUp = 256;
+constexpr size_t kPlainSharedMemory = 48 << 10;
+
+struct Card {
+  Card(int capability, size_t total) : capability(capability), total(total) {}
+  int capability;
+  size_t total, used = 0;
+  cudaError_t lost = cudaSuccess;  ///< sticky
+  std::map<void*, std::unique_ptr<sim::GlobalMem>> memory;
+  std::map<void*, size_t> sizes;
+};
+
+struct Task {
+  std::function<cudaError_t()> run;  ///< or
+  CUevent_st* record = nullptr;      ///< with the count that it had when it was queued
+  CUevent_st* wait = nullptr;
+  uint64_t count = 0;
+};
+
+enum class Capture { none, active, invalid };
+
+}  // namespace
+
+struct CUgraph_st {
+  std::vector<Task> tasks;
+};
+struct CUgraphExec_st {
+  std::vector<Task> tasks;
+  int card;
+};
+struct CUstream_st {
+  int card;
+  std::deque<Task> tasks;
+  bool running = false;
+  Capture capture = Capture::none;
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  std::thread::id capturer;
+  std::vector<Task> recorded;
+};
+struct CUevent_st {
+  int card;
+  uint64_t recorded = 0, done = 0;
+  Clock::time_point time;
+};
+
+namespace {
+
+thread_local int current_card = 0;
+thread_local cudaError_t last_error = cudaSuccess;
+
+cudaError_t fail(cudaError_t error) {
+  if (error != cudaSuccess && error != cudaErrorNotReady) last_error = error;
+  return error;
+}
+
+/// All cards, and the one thread that works for them: kernels share the simulator's shadow memory, so they
+/// run one at a time.
+class Runtime {
+ public:
+  static Runtime& get() {
+    static Runtime runtime;
+    return runtime;
+  }
+
+  std::mutex mutex;
+  std::condition_variable wake, progress;
+  std::vector<Card> cards;
+  std::vector<CUstream_st*> streams;
+  std::map<const char*, size_t> pinned;
+  std::map<const void*, size_t> shared_limits;
+  sim::Options options;
+
+  ~Runtime() {
+    {
+      std::lock_guard lock(mutex);
+      stopping_ = true;
+    }
+    wake.notify_all();
+    if (worker_.joinable()) worker_.join();
+  }
+
+  /// Of a stream that is captured: keeps the task for the graph.
+  cudaError_t push(CUstream_st* stream, Task task) {
+    std::lock_guard lock(mutex);
+    return push_locked(stream, std::move(task));
+  }
+  cudaError_t push_locked(CUstream_st* stream, Task task) {
+    if (Card& card = cards[stream->card]; card.lost != cudaSuccess) return fail(card.lost);
+    if (stream->capture == Capture::invalid) return fail(cudaErrorStreamCaptureInvalidated);
+    if (stream->capture == Capture::active) {
+      if (!task.run) return refuse_capture(stream);  // one stream, no events: all that a step needs
+      stream->recorded.push_back(std::move(task));
+      return cudaSuccess;
+    }
+    if (queued_++ == 0) oldest_ = Clock::now();
+    stream->tasks.push_back(std::move(task));
+    if (!worker_.joinable()) worker_ = std::thread([this] { loop(); });
+    wake.notify_all();
+    return cudaSuccess;
+  }
+
+  cudaError_t refuse_capture(CUstream_st* stream) {
+    stream->capture = Capture::invalid;
+    return fail(cudaErrorStreamCaptureUnsupported);
+  }
+
+  /// A call that a capturing thread must not make, with the mutex held.
+  cudaError_t unless_capturing() {
+    for (CUstream_st* stream : streams)
+      if (stream->capture == Capture::active &&
+          (stream->mode == cudaStreamCaptureModeGlobal || (stream->mode == cudaStreamCaptureModeThreadLocal &&
+                                                           stream->capturer == std::this_thread::get_id())))
+        return refuse_capture(stream);
+    return cudaSuccess;
+  }
+
+  template <class Predicate>
+  cudaError_t wait(int card, Predicate done) {
+    std::unique_lock lock(mutex);
+    waiting_++;
+    wake.notify_all();
+    progress.wait(lock, [&] { return done() || cards[card].lost != cudaSuccess; });
+    waiting_--;
+    return fail(cards[card].lost);
+  }
+
+  void let_work_begin() {
+    std::lock_guard lock(mutex);
+    hurry_ = true;
+    wake.notify_all();
+  }
+
+ private:
+  Runtime() {
+    const char* memory = std::getenv("FSVIDEO_SIM_MEMORY");
+    const size_t total = memory ? std::strtoull(memory, nullptr, 10) : size_t{64} << 30;
+    for (const int capability : {90, 90, 80}) cards.push_back(Card(capability, total));
+    if (std::getenv("FSVIDEO_SIM_NO_DRIVER")) sim::faults().no_driver = true;
+    if (const char* seed = std::getenv("FSVIDEO_SIM_SEED")) options.seed = std::strtoull(seed, nullptr, 10);
+    options.sched = sim::Sched::RandomWarp;
+    random_ = options.seed * 2 + 1;
+  }
+
+  static bool ready(const CUstream_st& stream) {
+    if (stream.running || stream.tasks.empty()) return false;
+    const Task& task = stream.tasks.front();
+    return !task.wait || task.wait->done >= task.count;
+  }
+
+  bool may_start() const {
+    return queued_ > 0 && (waiting_ > 0 || hurry_ || queued_ > kPileUp || Clock::now() - oldest_ > kLateness);
+  }
+
+  void loop() {
+    std::unique_lock lock(mutex);
+    while (!stopping_) {
+      if (!may_start()) {
+        if (queued_ > 0)
+          wake.wait_until(lock, oldest_ + kLateness);
+        else
+          wake.wait(lock);
+        continue;
+      }
+      std::vector<CUstream_st*> candidates;
+      for (CUstream_st* stream : streams)
+        if (ready(*stream)) candidates.push_back(stream);
+      if (candidates.empty()) {  // all wait for events that nobody has recorded
+        wake.wait(lock);
+        continue;
+      }
+      random_ = random_ * 6364136223846793005u + 1442695040888963407u;
+      run(lock, *candidates[(random_ >> 33) % candidates.size()]);
+    }
+  }
+
+  void run(std::unique_lock<std::mutex>& lock, CUstream_st& stream) {
+    Task task = std::move(stream.tasks.front());
+    stream.tasks.pop_front();
+    queued_--;
+    Card& card = cards[stream.card];
+    if (task.run && card.lost == cudaSuccess) {
+      stream.running = true;
+      lock.unlock();
+      const cudaError_t error = task.run();
+      lock.lock();
+      stream.running = false;
+      if (error != cudaSuccess) card.lost = error;
+    }
+    if (task.record) {
+      task.record->done = std::max(task.record->done, task.count);
+      task.record->time = Clock::now();
+    }
+    if (queued_ == 0) hurry_ = false;
+    progress.notify_all();
+  }
+
+  std::thread worker_;
+  bool stopping_ = false, hurry_ = false;
+  int waiting_ = 0;
+  size_t queued_ = 0;
+  Clock::time_point oldest_;
+  uint64_t random_;
+};
+
+Runtime& runtime() { return Runtime::get(); }
+
+bool is_pinned(const void* data, size_t bytes) {
+  std::lock_guard lock(runtime().mutex);
+  auto at = runtime().pinned.upper_bound(static_cast<const char*>(data));
+  if (at == runtime().pinned.begin()) return false;
+  --at;
+  return static_cast<const char*>(data) + bytes <= at->first + at->second;
+}
+
+/// The next of a countdown that tests set: true once, when it has run out.
+bool runs_out(std::atomic<int64_t>& countdown) { return countdown >= 0 && countdown-- == 0; }
+
+}  // namespace
+
+namespace sim {
+
+Faults& faults() {
+  static Faults faults;
+  return faults;
+}
+
+void set_card_memory(size_t bytes) {
+  std::lock_guard lock(runtime().mutex);
+  for (Card& card : runtime().cards) card.total = bytes;
+}
+
+cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* function,
+                           std::function<void()> thread) {
+  Runtime& r = runtime();
+  const dim3 &grid = config.gridDim, &block = config.blockDim;
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (!config.stream) return fail(cudaErrorInvalidResourceHandle);  // the legacy stream is nobody's friend
+  if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 || !threads ||
+      threads > 1024 || block.z > 64)
+    return fail(cudaErrorInvalidValue);
+  dim3 cluster;
+  for (unsigned i = 0; i < config.numAttrs; i++)
+    if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) {
+      const auto& d = config.attrs[i].val.clusterDim;
+      cluster = {d.x, d.y, d.z};
+    }
+  if (!cluster.x || !cluster.y || !cluster.z || grid.x % cluster.x || grid.y % cluster.y ||
+      grid.z % cluster.z || cluster.x * cluster.y * cluster.z > 8)
+    return fail(cudaErrorInvalidValue);
+  size_t limit = kPlainSharedMemory;
+  {
+    std::lock_guard lock(r.mutex);
+    if (const auto found = r.shared_limits.find(function); found != r.shared_limits.end())
+      limit = found->second;
+  }
+  if (config.dynamicSmemBytes > limit) return fail(cudaErrorInvalidValue);
+  auto run = [grid, block, smem = static_cast<uint32_t>(config.dynamicSmemBytes),
+              thread = std::move(thread)] {
+    if (runs_out(faults().launch)) return cudaErrorIllegalAddress;
+    static uint64_t launches = 0;
+    Options options = runtime().options;
+    options.seed += ++launches;
+    const Report report =
+        launch({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, smem, options, thread);
+    if (report.ok()) return cudaSuccess;
+    std::fprintf(stderr, "simulator: %s\n", report.first().c_str());
+    return cudaErrorLaunchFailure;
+  };
+  return r.push(config.stream, {.run = std::move(run)});
+}
+
+}  // namespace sim
+
+// ---- errors and devices
+// ----------------------------------------------------------------------------------------------------
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+#define NAME(name) \
+  case name:       \
+    return #name;
+    NAME(cudaSuccess)
+    NAME(cudaErrorInvalidValue)
+    NAME(cudaErrorMemoryAllocation)
+    NAME(cudaErrorInsufficientDriver)
+    NAME(cudaErrorNoDevice)
+    NAME(cudaErrorInvalidDevice)
+    NAME(cudaErrorInvalidResourceHandle)
+    NAME(cudaErrorNotReady)
+    NAME(cudaErrorIllegalAddress)
+    NAME(cudaErrorLaunchFailure)
+    NAME(cudaErrorNotSupported)
+    NAME(cudaErrorStreamCaptureUnsupported)
+    NAME(cudaErrorStreamCaptureInvalidated)
+#undef NAME
+    default:
+      return "cudaErrorUnknown";
+  }
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInsufficientDriver:
+      return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
+    default:
+      return "an error of the simulated runtime";
+  }
+}
+
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 0;
+  if (sim::faults().no_driver) return fail(cudaErrorInsufficientDriver);
+  *count = static_cast<int>(runtime().cards.size());
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (sim::faults().no_driver) return fail(cudaErrorInsufficientDriver);
+  if (device < 0 || device >= static_cast<int>(runtime().cards.size())) return fail(cudaErrorInvalidDevice);
+  current_card = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_card;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device < 0 || device >= static_cast<int>(runtime().cards.size())) return fail(cudaErrorInvalidDevice);
+  const Card& card = runtime().cards[static_cast<size_t>(device)];
+  *properties = {};
+  std::snprintf(properties->name, sizeof properties->name, "simulated sm_%d", card.capability);
+  properties->totalGlobalMem = card.total;
+  properties->sharedMemPerBlockOptin = card.capability >= 90 ? 232448 : 166912;
+  // Few, so that persistent kernels take several tiles a block at sizes that the simulator can bear; odd, as
+  // half of all cards.
+  properties->multiProcessorCount = 6;
+  properties->major = card.capability / 10;
+  properties->minor = card.capability % 10;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = sim::faults().no_driver ? 0 : 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
+  Runtime& r = runtime();
+  std::lock_guard lock(r.mutex);
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  const size_t most = r.cards[static_cast<size_t>(current_card)].capability >= 90 ? 232448 : 166912;
+  if (value < 0 || static_cast<size_t>(value) > most) return fail(cudaErrorInvalidValue);
+  r.shared_limits[function] = static_cast<size_t>(value);
+  return cudaSuccess;
+}
+
+// ---- memory
+// ----------------------------------------------------------------------------------------------------------------
+
+cudaError_t cudaMalloc(void** data, size_t bytes) {
+  Runtime& r = runtime();
+  std::lock_guard lock(r.mutex);
+  if (const cudaError_t error = r.unless_capturing(); error != cudaSuccess) return error;
+  Card& card = r.cards[static_cast<size_t>(current_card)];
+  if (card.lost != cudaSuccess) return fail(card.lost);
+  if (runs_out(sim::faults().allocation) || card.used + bytes > card.total)
+    return fail(cudaErrorMemoryAllocation);
+  auto memory = std::make_unique<sim::GlobalMem>(bytes, false);
+  *data = memory->data();
+  card.used += bytes;
+  card.sizes[*data] = bytes;
+  card.memory[*data] = std::move(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* data) {
+  if (!data) return cudaSuccess;
+  Runtime& r = runtime();
+  const int device = current_card;
+  {
+    std::lock_guard lock(r.mutex);
+    if (const cudaError_t error = r.unless_capturing(); error != cudaSuccess) return error;
+  }
+  const cudaError_t error = r.wait(device, [&] {
+    for (const CUstream_st* stream : r.streams)
+      if (stream->card == device && (stream->running || !stream->tasks.empty())) return false;
+    return true;
+  });
+  std::lock_guard lock(r.mutex);
+  Card& card = r.cards[static_cast<size_t>(device)];
+  const auto found = card.memory.find(data);
+  if (found == card.memory.end()) return fail(cudaErrorInvalidValue);
+  card.used -= card.sizes[data];
+  card.sizes.erase(data);
+  card.memory.erase(found);
+  return error;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  std::lock_guard lock(runtime().mutex);
+  const Card& card = runtime().cards[static_cast<size_t>(current_card)];
+  if (card.lost != cudaSuccess) return fail(card.lost);
+  *free = card.total - card.used;
+  *total = card.total;
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
+  *data = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  std::lock_guard lock(runtime().mutex);
+  runtime().pinned[static_cast<const char*>(*data)] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* data) {
+  {
+    std::lock_guard lock(runtime().mutex);
+    if (runtime().pinned.erase(static_cast<const char*>(data)) == 0) return fail(cudaErrorInvalidValue);
+  }
+  std::free(data);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  const bool reads_device = kind != cudaMemcpyHostToDevice, writes_device = kind != cudaMemcpyDeviceToHost;
+  if ((reads_device && !sim::is_global(from, bytes)) || (writes_device && !sim::is_global(to, bytes)))
+    return fail(cudaErrorInvalidValue);
+  const void* host = reads_device ? to : from;
+  const bool pageable = kind != cudaMemcpyDeviceToDevice && !is_pinned(host, bytes);
+  // Pageable memory is staged: what is copied in is read before the call returns, what is copied out is there
+  // when it does.
+  std::shared_ptr<char[]> staged;
+  if (pageable && writes_device) {
+    staged.reset(new char[bytes]);
+    std::memcpy(staged.get(), from, bytes);
+  }
+  auto copy = [to, from, bytes, staged, writes_device] {
+    std::memcpy(to, staged ? staged.get() : from, bytes);
+    if (writes_device) sim::mark_global(to, bytes, sim::Mark::defined);
+    return cudaSuccess;
+  };
+  const cudaError_t error = runtime().push(stream, {.run = std::move(copy)});
+  return error != cudaSuccess || !pageable || writes_device ? error : cudaStreamSynchronize(stream);
+}
+
+cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream) {
+  if (!sim::is_global(data, bytes)) return fail(cudaErrorInvalidValue);
+  return runtime().push(stream, {.run = [=] {
+                          std::memset(data, value, bytes);
+                          sim::mark_global(data, bytes, sim::Mark::defined);
+                          return cudaSuccess;
+                        }});
+}
+
+// ---- streams and events
+// ----------------------------------------------------------------------------------------------------
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  Runtime& r = runtime();
+  std::lock_guard lock(r.mutex);
+  *stream = new CUstream_st{.card = current_card};
+  r.streams.push_back(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const cudaError_t error = cudaStreamSynchronize(stream);
+  Runtime& r = runtime();
+  std::lock_guard lock(r.mutex);
+  std::erase(r.streams, stream);
+  delete stream;
+  return error;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  Runtime& r = runtime();
+  {
+    std::lock_guard lock(r.mutex);
+    if (stream->capture != Capture::none) return r.refuse_capture(stream);
+  }
+  return r.wait(stream->card, [&] { return !stream->running && stream->tasks.empty(); });
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  Runtime& r = runtime();
+  r.let_work_begin();
+  std::lock_guard lock(r.mutex);
+  if (r.cards[static_cast<size_t>(stream->card)].lost != cudaSuccess)
+    return fail(r.cards[static_cast<size_t>(stream->card)].lost);
+  return stream->running || !stream->tasks.empty() ? cudaErrorNotReady : cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  return runtime().push(stream, {.wait = event, .count = event->recorded});
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new CUevent_st{.card = current_card};
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  const cudaError_t error = cudaEventSynchronize(event);
+  delete event;
+  return error;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  Runtime& r = runtime();
+  std::lock_guard lock(r.mutex);
+  if (event->card != stream->card) return fail(cudaErrorInvalidResourceHandle);
+  const cudaError_t error = r.push_locked(stream, {.record = event, .count = event->recorded + 1});
+  if (error == cudaSuccess) event->recorded++;
+  return error;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  Runtime& r = runtime();
+  r.let_work_begin();
+  std::lock_guard lock(r.mutex);
+  if (const cudaError_t lost = r.cards[static_cast<size_t>(event->card)].lost; lost != cudaSuccess)
+    return fail(lost);
+  return event->done >= event->recorded ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return runtime().wait(event->card, [event] { return event->done >= event->recorded; });
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  Runtime& r = runtime();
+  std::lock_guard lock(r.mutex);
+  if (const cudaError_t lost = r.cards[static_cast<size_t>(start->card)].lost; lost != cudaSuccess)
+    return fail(lost);
+  if (!start->recorded || !end->recorded) return fail(cudaErrorInvalidResourceHandle);
+  if (start->done < start->recorded || end->done < end->recorded) return cudaErrorNotReady;
+  *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+  return cudaSuccess;
+}
+
+// ---- graphs
+// ----------------------------------------------------------------------------------------------------------------
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  std::lock_guard lock(runtime().mutex);
+  if (stream->capture != Capture::none) return fail(cudaErrorInvalidValue);
+  stream->capture = Capture::active;
+  stream->mode = mode;
+  stream->capturer = std::this_thread::get_id();
+  stream->recorded.clear();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  std::lock_guard lock(runtime().mutex);
+  *graph = nullptr;
+  const Capture capture = std::exchange(stream->capture, Capture::none);
+  if (capture == Capture::none) return fail(cudaErrorInvalidValue);
+  if (capture == Capture::invalid) return fail(cudaErrorStreamCaptureInvalidated);
+  *graph = new CUgraph_st{std::exchange(stream->recorded, {})};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new CUgraphExec_st{graph->tasks, current_card};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  // One task: a graph that is let go of while a launch of it is queued is still whole.
+  return runtime().push(stream, {.run = [tasks = exec->tasks] {
+                          for (const Task& task : tasks)
+                            if (const cudaError_t error = task.run(); error != cudaSuccess) return error;
+                          return cudaSuccess;
+                        }});
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
+  return cudaSuccess;
+}
+
+// ---- the driver
+// ------------------------------------------------------------------------------------------------------------
+
+CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* base,
+                                const cuuint64_t* dims, const cuuint64_t* strides, const cuuint32_t* box,
+                                const cuuint32_t* element_strides, CUtensorMapInterleave,
+                                CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+  const int size = type == CU_TENSOR_MAP_DATA_TYPE_UINT8     ? 1
+                   : type == CU_TENSOR_MAP_DATA_TYPE_FLOAT32 ? 4
+                                                             : 2;
+  constexpr int kSwizzles[] = {fsv::ptx::SW_NONE, fsv::ptx::SW_32, fsv::ptx::SW_64, fsv::ptx::SW_128};
+  try {
+    for (cuuint32_t i = 0; i < rank; i++)
+      if (element_strides[i] != 1) throw std::invalid_argument("tensor map: element strides other than 1");
+    *map = sim::encode_tiled(base, size, {dims, dims + rank}, {strides, strides + rank - 1},
+                             {box, box + rank}, kSwizzles[swizzle]);
+    return CUDA_SUCCESS;
+  } catch (const std::invalid_argument& error) {
+    std::fprintf(stderr, "simulator: %s\n", error.what());
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+CUresult cuStreamWriteValue32(CUstream stream, CUdeviceptr address, cuuint32_t value, unsigned) {
+  const cudaError_t error = runtime().push(stream, {.run = [=] {
+                                             reinterpret_cast<std::atomic<uint32_t>*>(address)->store(value);
+                                             return cudaSuccess;
+                                           }});
+  return error == cudaSuccess ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned,
+                                             unsigned long long, cudaDriverEntryPointQueryResult* result) {
+  static const std::map<std::string, void*> symbols = {
+      {"cuTensorMapEncodeTiled", reinterpret_cast<void*>(&cuTensorMapEncodeTiled)},
+      {"cuStreamWriteValue32", reinterpret_cast<void*>(&cuStreamWriteValue32)},
+  };
+  const auto found = symbols.find(symbol);
+  *function = found == symbols.end() ? nullptr : found->second;
+  if (result) *result = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return sim::faults().no_driver ? fail(cudaErrorInsufficientDriver) : cudaSuccess;
+}

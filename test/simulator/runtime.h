@@ -1,0 +1,20 @@
+// What tests may do to the simulated cards besides using them.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace sim {
+
+struct Faults {
+  std::atomic<int64_t> allocation{-1};  ///< the how-manieth cudaMalloc from now fails, once; negative: none
+  std::atomic<int64_t> launch{
+      -1};  ///< the how-manieth kernel from now faults and takes its card with it; negative: none
+  std::atomic<bool> no_driver{false};
+};
+Faults& faults();
+
+/// Bytes of a card that has not been used yet.
+void set_card_memory(size_t bytes);
+
+}  // namespace sim
