@@ -34,6 +34,12 @@ class CudaBackend final : public Backend {
   void release(void* data, size_t bytes) override;
   size_t packed_bytes(const PackArgs& args) const override;
   bool host_memory() const override { return false; }
+#ifdef FSV_SIMULATOR
+  bool guards() const override { return true; }
+  void guard(void* data, size_t bytes, bool is_tensor) override {
+    sim::enqueue_guard(stream_, data, bytes, is_tensor);
+  }
+#endif
   std::string description() const override;
   void copy_in(void* to, const void* host, size_t bytes) override;
   void copy_out(void* host, const void* from, size_t bytes) override;

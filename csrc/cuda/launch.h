@@ -22,6 +22,9 @@ constexpr unsigned blocks(int64_t items, int64_t a_block) {
   return static_cast<unsigned>((items + a_block - 1) / a_block);
 }
 
+/// Whether 16-byte accesses may start here. Tensors lie on 512 bytes, views of them anywhere.
+inline bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+
 /// Lets a kernel use as much dynamic shared memory as the card has. Once for each kernel and device.
 void allow_shared_memory(const void* kernel);
 

@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "cuda/ptx/ptx.cuh"
+#include "cuda/ptx/layout.cuh"
 
 namespace fsv::cuda {
 
@@ -27,11 +27,6 @@ struct TiledMap {
 };
 /// Throws ERR_FSVIDEO_INTERNAL where the driver refuses: a plan that asks for what TMA cannot do.
 CUtensorMap make(const TiledMap& map);
-
-/// Whether rows of so many bytes from this address on can be described at all.
-inline bool can_be_mapped(const void* data, int64_t row_bytes) {
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && row_bytes % 16 == 0;
-}
 
 /// Channels-last activations of a convolution, loaded as columns of pixels: `pixels` positions, `channels` of
 /// each, in the order in which the window visits them; positions outside the corners' box read as zero. dims

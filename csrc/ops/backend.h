@@ -20,6 +20,10 @@ class Backend {
   /// Memory that tensors of this backend live in, at least 64-byte aligned; nullptr when there is none left.
   virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* data, size_t bytes) = 0;
+  /// For a backend that checks every access: a range of allocated memory has become a tensor, or is one no
+  /// longer. Comes in stream order, and only if the backend asks for it.
+  virtual bool guards() const { return false; }
+  virtual void guard(void* /*data*/, size_t /*bytes*/, bool /*is_tensor*/) {}
   /// Bytes that a packed weight takes.
   virtual size_t packed_bytes(const PackArgs& args) const = 0;
   /// True when nothing is ever computed (the planning device).

@@ -34,6 +34,8 @@ Storage::Storage(std::shared_ptr<Device> device, std::shared_ptr<const void> own
 
 Storage::~Storage() {
   if (block_) {
+    if (pool_ == device_->pool_)
+      device_->guard(block_->data, block_->size, false);  // a graph's goes on being used
     pool_->give(block_);
     if (device_->closed()) pool_->trim();  // nobody will take it again
   }
@@ -55,7 +57,11 @@ Device::~Device() {
 
 std::shared_ptr<Pool> Device::make_pool(bool whole_segments) {
   return std::make_shared<Pool>(
-      Pool::Source{[this](size_t bytes) { return backend_->allocate(bytes); },
+      Pool::Source{[this, whole_segments](size_t bytes) {
+                     void* data = backend_->allocate(bytes);
+                     if (data && !whole_segments) guard(data, bytes, false);
+                     return data;
+                   },
                    [this](void* data, size_t bytes) {
                      release_later([this, data, bytes] { backend_->release(data, bytes); });
                    }},
@@ -93,6 +99,7 @@ Tensor Device::empty(const TensorSpec& spec, std::optional<size_t> bytes) {
     pool_->trim();  // the graph's memory may lie free with the device
     block = pool->take(size);
   }
+  if (!capture_) guard(block->data, size, true);
   return {std::make_shared<Storage>(shared_from_this(), pool, block), TensorView(spec, block->data)};
 }
 
@@ -130,12 +137,18 @@ void Device::enqueue(const char* name, Queue::Work work, OpStats* stats, const C
                token_);
 }
 
-void* Device::workspace(size_t bytes) {
-  if (!bytes) return nullptr;
+Tensor Device::workspace(size_t bytes) {
+  if (!bytes) return {};
   TensorSpec spec;
   spec.dtype = DType::u8;
   spec.shape = {static_cast<int64_t>(bytes)};
-  return empty(spec).view.data;  // given back at once: whoever takes it next comes later on the stream
+  return empty(spec);
+}
+
+void Device::guard(void* data, size_t bytes, bool is_tensor) {
+  if (!backend_->guards()) return;
+  release_later(
+      [backend = backend_.get(), data, bytes, is_tensor] { backend->guard(data, bytes, is_tensor); });
 }
 
 void Device::write(const Tensor& to, const void* host, size_t bytes) {

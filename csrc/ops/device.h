@@ -100,10 +100,11 @@ class Device : public std::enable_shared_from_this<Device> {
     const TensorSpec spec = check(args);
     Tensor out = empty(spec, bytes);
     args.out = out.view;
+    const Tensor scratch = workspace(backend_->workspace_bytes(args));  // whoever takes it next comes later
     enqueue(
         name,
-        [backend = backend_.get(), op, args, workspace = workspace(backend_->workspace_bytes(args))] {
-          backend->use_workspace(workspace);
+        [backend = backend_.get(), op, args, data = scratch.view.data] {
+          backend->use_workspace(data);
           (backend->*op)(args);
         },
         &stats_[name], cost(args));
@@ -146,7 +147,8 @@ class Device : public std::enable_shared_from_this<Device> {
  private:
   friend class Storage;
   void enqueue(const char* name, Queue::Work work, OpStats* stats, const Cost& cost);
-  void* workspace(size_t bytes);
+  Tensor workspace(size_t bytes);
+  void guard(void* data, size_t bytes, bool is_tensor);
   void require_open() const;
   void release_later(std::function<void()> release);
   std::shared_ptr<Pool> make_pool(bool whole_segments);

@@ -19,6 +19,9 @@
 #include <mutex>
 #include <thread>
 
+#include "cuda/ptx/layout.cuh"
+#include "simulator/simulator.h"
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -31,8 +34,7 @@ struct Card {
   int capability;
   size_t total, used = 0;
   cudaError_t lost = cudaSuccess;  ///< sticky
-  std::map<void*, std::unique_ptr<sim::GlobalMem>> memory;
-  std::map<void*, size_t> sizes;
+  std::map<void*, size_t> memory;
 };
 
 struct Task {
@@ -161,8 +163,8 @@ class Runtime {
     const size_t total = memory ? std::strtoull(memory, nullptr, 10) : size_t{64} << 30;
     for (const int capability : {90, 90, 80}) cards.push_back(Card(capability, total));
     if (std::getenv("FSVIDEO_SIM_NO_DRIVER")) sim::faults().no_driver = true;
-    if (const char* seed = std::getenv("FSVIDEO_SIM_SEED")) options.seed = std::strtoull(seed, nullptr, 10);
-    options.sched = sim::Sched::RandomWarp;
+    options = sim::Options::from_environment();
+    if (!std::getenv("FSVIDEO_SIM")) options.schedule = sim::Schedule::warps;
     random_ = options.seed * 2 + 1;
   }
 
@@ -254,6 +256,13 @@ void set_card_memory(size_t bytes) {
   for (Card& card : runtime().cards) card.total = bytes;
 }
 
+cudaError_t enqueue_guard(cudaStream_t stream, void* data, size_t bytes, bool is_tensor) {
+  return runtime().push(stream, {.run = [=] {
+                          mark(data, bytes, is_tensor ? Mark::undefined : Mark::outside);
+                          return cudaSuccess;
+                        }});
+}
+
 cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* function,
                            std::function<void()> thread) {
   Runtime& r = runtime();
@@ -263,7 +272,7 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* functio
   if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 || !threads ||
       threads > 1024 || block.z > 64)
     return fail(cudaErrorInvalidValue);
-  dim3 cluster;
+  dim3 cluster(1, 1, 1);
   for (unsigned i = 0; i < config.numAttrs; i++)
     if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) {
       const auto& d = config.attrs[i].val.clusterDim;
@@ -279,14 +288,13 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* functio
       limit = found->second;
   }
   if (config.dynamicSmemBytes > limit) return fail(cudaErrorInvalidValue);
-  auto run = [grid, block, smem = static_cast<uint32_t>(config.dynamicSmemBytes),
+  auto run = [grid, block, cluster, smem = static_cast<uint32_t>(config.dynamicSmemBytes),
               thread = std::move(thread)] {
     if (runs_out(faults().launch)) return cudaErrorIllegalAddress;
     static uint64_t launches = 0;
     Options options = runtime().options;
     options.seed += ++launches;
-    const Report report =
-        launch({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, smem, options, thread);
+    const Report report = launch(grid, block, cluster, smem, options, thread);
     if (report.ok()) return cudaSuccess;
     std::fprintf(stderr, "simulator: %s\n", report.first().c_str());
     return cudaErrorLaunchFailure;
@@ -404,11 +412,9 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
   if (card.lost != cudaSuccess) return fail(card.lost);
   if (runs_out(sim::faults().allocation) || card.used + bytes > card.total)
     return fail(cudaErrorMemoryAllocation);
-  auto memory = std::make_unique<sim::GlobalMem>(bytes, false);
-  *data = memory->data();
+  *data = sim::allocate(bytes);
   card.used += bytes;
-  card.sizes[*data] = bytes;
-  card.memory[*data] = std::move(memory);
+  card.memory[*data] = bytes;
   return cudaSuccess;
 }
 
@@ -429,9 +435,9 @@ cudaError_t cudaFree(void* data) {
   Card& card = r.cards[static_cast<size_t>(device)];
   const auto found = card.memory.find(data);
   if (found == card.memory.end()) return fail(cudaErrorInvalidValue);
-  card.used -= card.sizes[data];
-  card.sizes.erase(data);
+  card.used -= found->second;
   card.memory.erase(found);
+  sim::release(data);
   return error;
 }
 
@@ -464,7 +470,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
                             cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
   const bool reads_device = kind != cudaMemcpyHostToDevice, writes_device = kind != cudaMemcpyDeviceToHost;
-  if ((reads_device && !sim::is_global(from, bytes)) || (writes_device && !sim::is_global(to, bytes)))
+  if ((reads_device && !sim::is_allocated(from, bytes)) || (writes_device && !sim::is_allocated(to, bytes)))
     return fail(cudaErrorInvalidValue);
   const void* host = reads_device ? to : from;
   const bool pageable = kind != cudaMemcpyDeviceToDevice && !is_pinned(host, bytes);
@@ -477,7 +483,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   }
   auto copy = [to, from, bytes, staged, writes_device] {
     std::memcpy(to, staged ? staged.get() : from, bytes);
-    if (writes_device) sim::mark_global(to, bytes, sim::Mark::defined);
+    if (writes_device) sim::mark_initialised(to, bytes);
     return cudaSuccess;
   };
   const cudaError_t error = runtime().push(stream, {.run = std::move(copy)});
@@ -485,10 +491,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 }
 
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream) {
-  if (!sim::is_global(data, bytes)) return fail(cudaErrorInvalidValue);
+  if (!sim::is_allocated(data, bytes)) return fail(cudaErrorInvalidValue);
   return runtime().push(stream, {.run = [=] {
                           std::memset(data, value, bytes);
-                          sim::mark_global(data, bytes, sim::Mark::defined);
+                          sim::mark_initialised(data, bytes);
                           return cudaSuccess;
                         }});
 }

@@ -65,8 +65,8 @@ void* allocate(size_t bytes);
 void release(void* p);
 void mark_initialised(const void* p, size_t bytes);
 
-/// The same of any part of an allocation, for a pool that cuts tensors from it. What is outside any tensor may
-/// not be touched.
+/// The same of any part of an allocation, for a pool that cuts tensors from it. What is outside any tensor
+/// may not be touched.
 enum class Mark { outside, undefined, defined };
 void mark(const void* p, size_t bytes, Mark mark);
 bool is_allocated(const void* p, size_t bytes);

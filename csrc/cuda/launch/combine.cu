@@ -14,9 +14,13 @@ void CudaBackend::combine(const CombineArgs& args) {
   p.count = args.count;
   p.out = args.out.data;
   p.out_is_bf16 = args.out.dtype == DType::bf16;
+  p.aligned = is_aligned(p.out);
+  for (int i = 0; i < args.count; i++) p.aligned = p.aligned && is_aligned(p.terms[i]);
   p.elements = args.out.elements();
   launch(kernels::combine,
-         {.grid = blocks(p.elements, kernels::kCombineThreads), .block = kernels::kCombineThreads}, p);
+         {.grid = blocks(p.elements, kernels::kCombineThreads * kernels::kCombineRun),
+          .block = kernels::kCombineThreads},
+         p);
 }
 
 }  // namespace fsv::cuda

@@ -2,7 +2,9 @@
 // are only declared here for their types: they are found at run time through
 // cudaGetDriverEntryPointByVersion.
 #pragma once
-#include "cuda/ptx/ptx.cuh"
+#include <cstdint>
+
+#include "simulator/tensor_map.h"
 
 enum CUresult { CUDA_SUCCESS = 0, CUDA_ERROR_INVALID_VALUE = 1 };
 using CUdeviceptr = unsigned long long;

@@ -10,6 +10,8 @@
 #include <tuple>
 #include <utility>
 
+#include "simulator/vector_types.h"
+
 enum cudaError {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
@@ -110,10 +112,6 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
 // ---- launches
 // --------------------------------------------------------------------------------------------------------------
-struct dim3 {
-  unsigned x, y, z;
-  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
-};
 enum cudaLaunchAttributeID {
   cudaLaunchAttributeClusterDimension = 4,
   cudaLaunchAttributeProgrammaticStreamSerialization = 6,
@@ -142,6 +140,8 @@ enum cudaFuncAttribute {
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value);
 
 namespace sim {
+/// From here on the stream's kernels may touch these bytes, undefined at first, or may not any more.
+cudaError_t enqueue_guard(cudaStream_t stream, void* data, size_t bytes, bool is_tensor);
 /// Queues a launch whose threads each call `thread`.
 cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* function,
                            std::function<void()> thread);

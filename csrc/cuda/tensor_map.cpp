@@ -1,6 +1,7 @@
+#include "cuda/tensor_map.h"
+
 #include "cuda/driver.h"
 #include "cuda/error.h"
-#include "cuda/tensor_map.h"
 
 namespace fsv::cuda {
 namespace {
