@@ -24,9 +24,11 @@ struct Options {
   uint64_t seed = 1;
   Schedule schedule = Schedule::order;
   Async async = Async::random;
-  bool check = true;           // races, fences, bounds, uninitialised bytes; independent of the schedule
-  bool count = false;          // bank conflicts and global traffic, a line of source each
-  int fp8_bits = 0;            // bits that wgmma keeps while it adds fp8 products; 0 for a float's
+  bool check = true;   // races, fences, bounds, uninitialised bytes; independent of the schedule
+  bool count = false;  // bank conflicts and global traffic, a line of source each
+  int fp8_bits = 0;    // that wgmma keeps while it adds fp8 products; 0 for a float's
+  // Lets wgmma start between the rows of a swizzle atom, which nobody has seen hardware do.
+  bool mid_atom_descriptors = false;
   int threads = 1;             // OS threads over independent blocks, of unchecked launches
   int registers = 0;           // a thread's at launch; 0 for as many as the block's size allows
   size_t stack = 64 << 10;     // bytes of a thread's stack

@@ -14,7 +14,7 @@ struct alignas(64) TensorMap {
   uint8_t steps[5];     // traversal strides
   int8_t lower[3], upper[3];
   uint8_t rank, element, swizzle;
-  bool im2col, nan_fill;
+  bool im2col;
 
   int64_t extent(int dimension) const { return int64_t{last[dimension]} + 1; }
   uint32_t rows() const {
