@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Builds the addon with CMake into build-cmake/<variant> and copies it to the path given (default build/Release/fsvideo.node).
-// Variants by environment: FSV_SANITIZE=1 (ASan + UBSan), FSV_AMX_EMULATION=1, FSV_SIMULATOR=1 (simulated CUDA cards).
+// Variants by environment: FSV_SANITIZE=1 (ASan + UBSan), FSV_AMX_EMULATION=1, FSV_SIMULATOR=1 (simulated CUDA cards); and
+// FSV_CUDA=ON or OFF, where the CUDA backend shall not depend on whether there is an nvcc.
 const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
@@ -10,6 +11,7 @@ const out = path.resolve(process.argv[2] || path.join(root, 'build/Release/fsvid
 const variants = ['FSV_SANITIZE', 'FSV_AMX_EMULATION', 'FSV_SIMULATOR']
 const options = variants.filter((name) => process.env[name] === '1')
 const dir = path.join(root, 'build-cmake', ['release', ...options].join('-').toLowerCase())
+const cuda = process.env.FSV_CUDA || 'AUTO'
 const run = (command, args) => {
   const { status } = spawnSync(command, args, { stdio: 'inherit', cwd: root })
   if (status !== 0) process.exit(status ?? 1)
@@ -23,7 +25,10 @@ try {
 }
 if (cmakeJs) {
   // `configure` each time: `build` alone would ignore changed options. 0.8 s when nothing changed.
-  const values = variants.map((name) => `--CD${name}=${options.includes(name) ? 'ON' : 'OFF'}`)
+  const values = [
+    ...variants.map((name) => `--CD${name}=${options.includes(name) ? 'ON' : 'OFF'}`),
+    `--CDFSV_CUDA=${cuda}`,
+  ]
   for (const step of ['configure', 'build'])
     run(process.execPath, [cmakeJs, step, '-d', root, '-O', dir, '-B', 'Release', '-p', '2', ...values])
 } else {
@@ -35,6 +40,7 @@ if (cmakeJs) {
     dir,
     '-DCMAKE_BUILD_TYPE=Release',
     `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${dir}/Release`,
+    `-DFSV_CUDA=${cuda}`,
     ...values,
   ])
   run('cmake', ['--build', dir, '--parallel', '2'])
