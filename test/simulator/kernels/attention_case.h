@@ -1,0 +1,151 @@
+// One attention problem of the kernel tests: random operands, the result in fp64, and the rule of
+// test/numbers.ts: at most twice the error of a plain implementation (f32 arithmetic, probabilities and
+// result in the operands' type). Operands are chosen so that mistakes at the edges cannot hide: real scores
+// are far below zero, so a key of zeros that is attended to outweighs them all, and keys and values behind a
+// sample's length are NaN.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "simulator/device.h"
+
+namespace fsv::test {
+
+inline float round_bf16(float x) { return to_float(to_bf16(x)); }
+
+struct AttentionCase {
+  int batch = 1, heads = 1, queries = 1, keys = 1, dim = 64;
+  std::vector<int32_t> lengths = {};  ///< of every sample; empty: no lengths
+  bool bias = false;
+  bool hidden = false;  ///< parts of the bias, and all of it for query 0 and key block 0, are -infinity
+  float strength = 1;   ///< factor on the scale
+
+  std::string text() const {
+    std::string s = "[" + std::to_string(batch) + ", " + std::to_string(heads) + ", " +
+                    std::to_string(queries) + ", " + std::to_string(keys) + ", " + std::to_string(dim) + "]";
+    for (size_t i = 0; i < lengths.size(); i++) s += (i ? " " : " lengths ") + std::to_string(lengths[i]);
+    return s + (bias ? hidden ? " hiding bias" : " bias" : "");
+  }
+  float scale() const { return strength / std::sqrt(static_cast<float>(dim)); }
+  int length(int b) const { return lengths.empty() ? keys : std::clamp(lengths[b], 0, keys); }
+  size_t row(int b, int n, int h, int count) const {
+    return ((static_cast<size_t>(b) * count + n) * heads + h) * dim;
+  }
+};
+
+/// Operands as floats that T has exactly, and the results to compare with.
+template <class T>
+struct AttentionData {
+  static constexpr bool kBf16 = sizeof(T) == 2;
+  AttentionCase c;
+  std::vector<float> q, k, v, bias;
+  std::vector<double> truth;
+  std::vector<float> plain;
+
+  static float stored(float x) { return kBf16 ? round_bf16(x) : x; }
+
+  explicit AttentionData(const AttentionCase& a, unsigned seed = 1) : c(a) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    const size_t nq = size_t(c.batch) * c.queries * c.heads * c.dim, nk = size_t(c.batch) * c.keys * c.heads * c.dim;
+    const float shift = std::sqrt(8 / std::sqrt(static_cast<float>(c.dim)) / c.strength);
+    q.resize(nq), k.resize(nk), v.resize(nk);
+    for (float& x : q) x = stored(normal(random) + shift);
+    for (float& x : k) x = stored(normal(random) - shift);
+    for (float& x : v) x = stored(normal(random));
+    for (int b = 0; b < c.batch; b++)
+      for (size_t i = c.row(b, c.length(b), 0, c.keys); i < c.row(b + 1, 0, 0, c.keys); i++) k[i] = v[i] = NAN;
+    if (c.bias) {
+      bias.resize(size_t(c.heads) * c.queries * c.keys);
+      for (size_t i = 0; i < bias.size(); i++) {
+        bias[i] = 2 * normal(random);
+        const bool first_row = i / c.keys % c.queries == 0, first_block = int(i % c.keys) < c.keys - 1;
+        if (c.hidden && (bias[i] < -2 || first_row || (i / c.keys % c.queries == 1 && first_block))) bias[i] = -INFINITY;
+        if (c.hidden && i / c.keys % c.queries == 1 && !first_block) bias[i] = 0;
+      }
+    }
+    truth.resize(nq), plain.resize(nq);
+    attend<double>(truth, false);
+    attend<float>(plain, true);
+  }
+
+  template <class Real>
+  void attend(std::vector<Real>& out, bool rounded) const {
+    std::vector<Real> p(c.keys);
+    for (int b = 0; b < c.batch; b++)
+      for (int i = 0; i < c.queries; i++)
+        for (int h = 0; h < c.heads; h++) {
+          Real top = -INFINITY, total = 0;
+          for (int j = 0; j < c.length(b); j++) {
+            Real s = 0;
+            for (int d = 0; d < c.dim; d++) s += Real(q[c.row(b, i, h, c.queries) + d]) * k[c.row(b, j, h, c.keys) + d];
+            p[j] = s * c.scale() + (c.bias ? bias[(size_t(h) * c.queries + i) * c.keys + j] : 0);
+            top = std::max(top, p[j]);
+          }
+          for (int j = 0; j < c.length(b); j++) total += p[j] = top == -INFINITY ? 0 : std::exp(p[j] - top);
+          for (int d = 0; d < c.dim; d++) {
+            Real sum = 0;
+            for (int j = 0; j < c.length(b); j++)
+              sum += (rounded && kBf16 ? Real(round_bf16(float(p[j]))) : p[j]) * v[c.row(b, j, h, c.keys) + d];
+            out[c.row(b, i, h, c.queries) + d] = total > 0 ? sum / total : 0;
+            if (rounded) out[c.row(b, i, h, c.queries) + d] = stored(float(out[c.row(b, i, h, c.queries) + d]));
+          }
+        }
+  }
+
+  static std::vector<T> store(const std::vector<float>& values) {
+    std::vector<T> stored(values.size());
+    for (size_t i = 0; i < values.size(); i++)
+      if constexpr (kBf16)
+        stored[i] = to_bf16(values[i]).bits;
+      else
+        stored[i] = values[i];
+    return stored;
+  }
+
+  /// Says what is wrong with a result, or nothing.
+  std::string judge(const T* out) const {
+    double largest = 0, allowed = 0, squares = 0, allowed_squares = 0, magnitude = 0;
+    for (size_t i = 0; i < truth.size(); i++) {
+      float x;
+      if constexpr (kBf16)
+        x = to_float(Bf16{out[i]});
+      else
+        x = out[i];
+      double e = std::fabs(x - truth[i]), f = std::fabs(plain[i] - truth[i]);
+      if (e != e) e = INFINITY;
+      largest = std::max(largest, e), allowed = std::max(allowed, f);
+      squares += e * e, allowed_squares += f * f;
+      magnitude = std::max(magnitude, std::fabs(truth[i]));
+    }
+    const double n = std::max<size_t>(truth.size(), 1), unit = magnitude * 0x1p-23;
+    const double mean = std::sqrt(squares / n), allowed_mean = std::sqrt(allowed_squares / n);
+    if (largest <= 2 * allowed + unit && mean <= 2 * allowed_mean + unit) return "";
+    char text[200];
+    std::snprintf(text, sizeof text, "VALUES error %.3g (rms %.3g), plain %.3g (rms %.3g)", largest, mean, allowed,
+                  allowed_mean);
+    return text;
+  }
+};
+
+/// The schedules under which every case runs.
+struct Schedule {
+  const char* name;
+  sim::Sched sched;
+  sim::Async async;
+  uint64_t seed;
+};
+inline constexpr Schedule kSchedules[] = {
+    {"in order, eager", sim::Sched::InOrder, sim::Async::Eager, 1},
+    {"in order, lazy", sim::Sched::InOrder, sim::Async::Lazy, 2},
+    {"random warps", sim::Sched::RandomWarp, sim::Async::Random, 3},
+    {"random lanes", sim::Sched::RandomLane, sim::Async::Random, 4},
+};
+
+}  // namespace fsv::test
