@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "simulator/device.h"
+#include "cuda/kernels/attention.cuh"
 
 namespace fsv::test {
 
@@ -54,10 +54,10 @@ struct AttentionData {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     const size_t nq = size_t(c.batch) * c.queries * c.heads * c.dim, nk = size_t(c.batch) * c.keys * c.heads * c.dim;
-    const float shift = std::sqrt(8 / std::sqrt(static_cast<float>(c.dim)) / c.strength);
+    const float shift = std::sqrt(8 / std::sqrt(static_cast<float>(c.dim)) / std::fabs(c.strength));
     q.resize(nq), k.resize(nk), v.resize(nk);
     for (float& x : q) x = stored(normal(random) + shift);
-    for (float& x : k) x = stored(normal(random) - shift);
+    for (float& x : k) x = stored(normal(random) - std::copysign(shift, c.strength));
     for (float& x : v) x = stored(normal(random));
     for (int b = 0; b < c.batch; b++)
       for (size_t i = c.row(b, c.length(b), 0, c.keys); i < c.row(b + 1, 0, 0, c.keys); i++) k[i] = v[i] = NAN;
@@ -134,12 +134,44 @@ struct AttentionData {
   }
 };
 
-/// The schedules under which every case runs.
+/// The operands and the result in the simulated device's memory.
+template <class T>
+struct AttentionMemory {
+  AttentionCase c;
+  sim::Global<T> q, k, v, out;
+  sim::Global<float> bias;
+  sim::Global<int32_t> lengths;
+
+  explicit AttentionMemory(const AttentionData<T>& data)
+      : c(data.c), q(data.store(data.q)), k(data.store(data.k)), v(data.store(data.v)), out(data.q.size()),
+        bias(data.bias), lengths(c.lengths) {}
+
+  cuda::kernels::AttentionProblem problem(int queries_of_tile) {
+    cuda::kernels::AttentionProblem p;
+    p.queries = c.queries, p.keys = c.keys, p.heads = c.heads, p.dim = c.dim;
+    p.query_tiles = (c.queries + queries_of_tile - 1) / queries_of_tile;
+    p.tiles = p.query_tiles * c.heads * c.batch;
+    p.scale = c.scale();
+    if (c.bias) p.bias = bias.ptr();
+    if (!c.lengths.empty()) p.key_lengths = lengths.ptr();
+    return p;
+  }
+  std::vector<T> result() { return {out.ptr(), out.ptr() + out.n}; }
+};
+
+/// A case runs under all of them.
 struct Schedule {
   const char* name;
   sim::Sched sched;
   sim::Async async;
   uint64_t seed;
+
+  sim::Options options() const {
+    sim::Options options;
+    options.sched = sched, options.async = async, options.seed = seed;
+    options.banks = sched == sim::Sched::InOrder;
+    return options;
+  }
 };
 inline constexpr Schedule kSchedules[] = {
     {"in order, eager", sim::Sched::InOrder, sim::Async::Eager, 1},
@@ -147,5 +179,27 @@ inline constexpr Schedule kSchedules[] = {
     {"random warps", sim::Sched::RandomWarp, sim::Async::Random, 3},
     {"random lanes", sim::Sched::RandomLane, sim::Async::Random, 4},
 };
+
+/// Counts and prints what goes wrong.
+class Verdict {
+ public:
+  void fail(const std::string& what, const std::string& why) {
+    failures_++;
+    std::printf("%s: %s\n", what.c_str(), why.c_str());
+  }
+  int exit_code() const { return failures_ ? 1 : 0; }
+
+ private:
+  int failures_ = 0;
+};
+
+/// What a simulated launch did wrong, bank conflicts included, or nothing.
+inline std::string complaint(const sim::Report& report) {
+  if (!report.ok()) return report.first();
+  for (const auto& [where, bank] : report.banks)
+    if (bank.wavefronts > bank.ideal)
+      return "BANKS " + std::to_string(bank.wavefronts) + " wavefronts for " + std::to_string(bank.ideal) + " at " + where;
+  return "";
+}
 
 }  // namespace fsv::test
