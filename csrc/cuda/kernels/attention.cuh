@@ -17,11 +17,6 @@ struct AttentionProblem {
   const int32_t* key_lengths = nullptr;  ///< [B]
 };
 
-/// What one instruction moves.
-struct alignas(16) Chunk {
-  uint32_t words[4] = {};
-};
-
 /// A tile of queries. Those of one head stand next to each other, so that blocks which run at the same time
 /// find each other's keys in L2. Int is int where registers are short.
 template <class Int>

@@ -4,6 +4,7 @@
 // values of a block arrive under its scores, the next block's keys under its softmax.
 #pragma once
 
+#include "core/dtype.h"
 #include "cuda/kernels/attention.cuh"
 
 namespace fsv::cuda::kernels {
@@ -32,11 +33,11 @@ FSV_DEVICE uint32_t chunk_address(uint32_t tile, int rows, int row, int chunk) {
 
 /// Rows of a head to a tile of kRows; zeros from row `valid` and column `dim` on.
 template <class Tile, int kRows>
-FSV_DEVICE void load_rows(uint32_t tile, const uint16_t* rows, int64_t stride, int valid, int dim) {
+FSV_DEVICE void load_rows(uint32_t tile, const Bf16* rows, int64_t stride, int valid, int dim) {
   constexpr int kChunks = Tile::kDim / 8, kStep = Tile::kThreads / kChunks;
   const int row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
   const uint32_t to = chunk_address(tile, kRows, row, chunk);
-  const uint16_t* from = rows + row * stride + chunk * 8;
+  const Bf16* from = rows + row * stride + chunk * 8;
   valid = chunk * 8 < dim ? valid - row : 0;
   FSV_UNROLL for (int r = 0; r < kRows; r += kStep, from += kStep * stride)
     ptx::cp_async16((to ^ (r % 8 * 16)) + r * 128, r < valid ? from : rows, r < valid);
@@ -61,7 +62,7 @@ FSV_DEVICE void multiply_16(float (&d)[kValues], int n, const uint32_t (&a)[4], 
 
 template <class Tile>
 FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 2)
-    attention_sm80(const uint16_t* queries, const uint16_t* keys, const uint16_t* values, uint16_t* out,
+    attention_sm80(const Bf16* queries, const Bf16* keys, const Bf16* values, Bf16* out,
                    AttentionProblem problem) {
   const uint32_t query_tile = ptx::align_up(ptx::smem_base(), 1024), key_tile = query_tile + Tile::kQueryBytes,
                  value_tile = key_tile + Tile::kKeyBytes;
@@ -140,9 +141,9 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 2)
     ptx::syncwarp();
     for (int i = lane; i < 16 * Tile::kBlocks * (Tile::kDim / 8); i += 32) {
       const int row = first_row + i / (Tile::kDim / 8), chunk = i % (Tile::kDim / 8);
-      const Chunk result = ptx::lds<Chunk>(chunk_address(query_tile, Tile::kQueries, row, chunk));
+      const uint4 result = ptx::lds<uint4>(chunk_address(query_tile, Tile::kQueries, row, chunk));
       if (row < left && chunk * 8 < dim)
-        ptx::stg(reinterpret_cast<Chunk*>(out + query_offset + row * stride + chunk * 8), result);
+        ptx::stg(reinterpret_cast<uint4*>(out + query_offset + row * stride + chunk * 8), result);
     }
     ptx::syncthreads();  // before the next tile's queries arrive
   }

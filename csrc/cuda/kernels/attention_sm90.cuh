@@ -97,7 +97,7 @@ template <class Tile>
 FSV_DEVICE void clear_values(uint32_t values, int valid) {
   for (int p = 0; p < Tile::kPanels; p++)
     for (uint32_t at = valid * 128 + ptx::lane_id() * 16; at < Tile::kKeyPanel; at += 32 * 16)
-      ptx::sts(values + p * Tile::kKeyPanel + at, Chunk{});
+      ptx::sts(values + p * Tile::kKeyPanel + at, uint4{});
   ptx::fence_proxy_async();
   ptx::syncwarp();
 }

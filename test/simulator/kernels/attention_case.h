@@ -8,12 +8,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "core/dtype.h"
 #include "cuda/kernels/attention.cuh"
+#include "simulator/simulator.h"
 
 namespace fsv::test {
 
@@ -101,11 +103,7 @@ struct AttentionData {
 
   static std::vector<T> store(const std::vector<float>& values) {
     std::vector<T> stored(values.size());
-    for (size_t i = 0; i < values.size(); i++)
-      if constexpr (kBf16)
-        stored[i] = to_bf16(values[i]).bits;
-      else
-        stored[i] = values[i];
+    for (size_t i = 0; i < values.size(); i++) stored[i] = from_float<T>(values[i]);
     return stored;
   }
 
@@ -113,12 +111,7 @@ struct AttentionData {
   std::string judge(const T* out) const {
     double largest = 0, allowed = 0, squares = 0, allowed_squares = 0, magnitude = 0;
     for (size_t i = 0; i < truth.size(); i++) {
-      float x;
-      if constexpr (kBf16)
-        x = to_float(Bf16{out[i]});
-      else
-        x = out[i];
-      double e = std::fabs(x - truth[i]), f = std::fabs(plain[i] - truth[i]);
+      double e = std::fabs(to_float(out[i]) - truth[i]), f = std::fabs(plain[i] - truth[i]);
       if (e != e) e = INFINITY;
       largest = std::max(largest, e), allowed = std::max(allowed, f);
       squares += e * e, allowed_squares += f * f;
@@ -156,29 +149,34 @@ struct AttentionMemory {
     if (!c.lengths.empty()) p.key_lengths = lengths.ptr();
     return p;
   }
-  std::vector<T> result() { return {out.ptr(), out.ptr() + out.n}; }
+  std::vector<T> result() { return {out.ptr(), out.ptr() + out.size()}; }
 };
 
 /// A case runs under all of them.
-struct Schedule {
+struct Order {
   const char* name;
-  sim::Sched sched;
+  sim::Schedule schedule;
   sim::Async async;
   uint64_t seed;
 
   sim::Options options() const {
     sim::Options options;
-    options.sched = sched, options.async = async, options.seed = seed;
-    options.banks = sched == sim::Sched::InOrder;
+    options.schedule = schedule, options.async = async, options.seed = seed;
+    options.count = schedule == sim::Schedule::order;
     return options;
   }
 };
-inline constexpr Schedule kSchedules[] = {
-    {"in order, eager", sim::Sched::InOrder, sim::Async::Eager, 1},
-    {"in order, lazy", sim::Sched::InOrder, sim::Async::Lazy, 2},
-    {"random warps", sim::Sched::RandomWarp, sim::Async::Random, 3},
-    {"random lanes", sim::Sched::RandomLane, sim::Async::Random, 4},
+inline constexpr Order kOrders[] = {
+    {"in order, eager", sim::Schedule::order, sim::Async::eager, 1},
+    {"in order, lazy", sim::Schedule::order, sim::Async::lazy, 2},
+    {"random warps", sim::Schedule::warps, sim::Async::random, 3},
+    {"random lanes", sim::Schedule::lanes, sim::Async::random, 4},
 };
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
 
 /// Counts and prints what goes wrong.
 class Verdict {
@@ -196,9 +194,9 @@ class Verdict {
 /// What a simulated launch did wrong, bank conflicts included, or nothing.
 inline std::string complaint(const sim::Report& report) {
   if (!report.ok()) return report.first();
-  for (const auto& [where, bank] : report.banks)
-    if (bank.wavefronts > bank.ideal)
-      return "BANKS " + std::to_string(bank.wavefronts) + " wavefronts for " + std::to_string(bank.ideal) + " at " + where;
+  for (const auto& [where, count] : report.shared)
+    if (count.units > count.least)
+      return "BANKS " + std::to_string(count.units) + " wavefronts for " + std::to_string(count.least) + " at " + where;
   return "";
 }
 

@@ -13,17 +13,17 @@ Verdict verdict;
 
 template <class Tile>
 void run(const AttentionCase& c, unsigned grid) {
-  const AttentionData<uint16_t> data(c);
-  for (const Schedule& schedule : kSchedules) {
-    AttentionMemory<uint16_t> memory(data);
+  const AttentionData<Bf16> data(c);
+  for (const Order& order : kOrders) {
+    AttentionMemory<Bf16> memory(data);
     const AttentionProblem problem = memory.problem(Tile::kQueries);
     const sim::Report report =
-        sim::launch({grid, 1, 1}, {Tile::kThreads, 1, 1}, Tile::kSharedBytes, schedule.options(), [&] {
+        sim::launch({grid, 1, 1}, {Tile::kThreads, 1, 1}, {1, 1, 1}, Tile::kSharedBytes, order.options(), [&] {
           attention_sm80<Tile>(memory.q.ptr(), memory.k.ptr(), memory.v.ptr(), memory.out.ptr(), problem);
         });
     std::string wrong = complaint(report);
     if (wrong.empty()) wrong = data.judge(memory.out.ptr());
-    if (!wrong.empty()) verdict.fail(c.text() + ", " + schedule.name, wrong);
+    if (!wrong.empty()) verdict.fail(c.text() + ", " + order.name, wrong);
   }
 }
 
