@@ -1,21 +1,18 @@
-// One attention problem of the kernel tests: random operands, the result in fp64, and the rule of
-// test/numbers.ts: at most twice the error of a plain implementation (f32 arithmetic, probabilities and
-// result in the operands' type). Operands are chosen so that mistakes at the edges cannot hide: real scores
-// are far below zero, so a key of zeros that is attended to outweighs them all, and keys and values behind a
-// sample's length are NaN.
+// One attention problem of the kernel tests: random operands, the result in fp64, and that of a plain
+// implementation (f32 arithmetic, probabilities and result in the operands' type). Operands are chosen so that
+// mistakes at the edges cannot hide: real scores are far below zero, so a key of zeros that is attended to
+// outweighs them all, and keys and values behind a sample's length are NaN.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "core/dtype.h"
 #include "cuda/kernels/attention.cuh"
-#include "simulator/simulator.h"
+#include "simulator/kernels/harness.h"
 
 namespace fsv::test {
 
@@ -107,24 +104,7 @@ struct AttentionData {
     return stored;
   }
 
-  /// Says what is wrong with a result, or nothing.
-  std::string judge(const T* out) const {
-    double largest = 0, allowed = 0, squares = 0, allowed_squares = 0, magnitude = 0;
-    for (size_t i = 0; i < truth.size(); i++) {
-      double e = std::fabs(to_float(out[i]) - truth[i]), f = std::fabs(plain[i] - truth[i]);
-      if (e != e) e = INFINITY;
-      largest = std::max(largest, e), allowed = std::max(allowed, f);
-      squares += e * e, allowed_squares += f * f;
-      magnitude = std::max(magnitude, std::fabs(truth[i]));
-    }
-    const double n = std::max<size_t>(truth.size(), 1), unit = magnitude * 0x1p-23;
-    const double mean = std::sqrt(squares / n), allowed_mean = std::sqrt(allowed_squares / n);
-    if (largest <= 2 * allowed + unit && mean <= 2 * allowed_mean + unit) return "";
-    char text[200];
-    std::snprintf(text, sizeof text, "VALUES error %.3g (rms %.3g), plain %.3g (rms %.3g)", largest, mean, allowed,
-                  allowed_mean);
-    return text;
-  }
+  std::string judge(const std::vector<T>& out) const { return test::judge(out, truth, plain); }
 };
 
 /// The operands and the result in the simulated device's memory.
@@ -151,53 +131,5 @@ struct AttentionMemory {
   }
   std::vector<T> result() { return {out.ptr(), out.ptr() + out.size()}; }
 };
-
-/// A case runs under all of them.
-struct Order {
-  const char* name;
-  sim::Schedule schedule;
-  sim::Async async;
-  uint64_t seed;
-
-  sim::Options options() const {
-    sim::Options options;
-    options.schedule = schedule, options.async = async, options.seed = seed;
-    options.count = schedule == sim::Schedule::order;
-    return options;
-  }
-};
-inline constexpr Order kOrders[] = {
-    {"in order, eager", sim::Schedule::order, sim::Async::eager, 1},
-    {"in order, lazy", sim::Schedule::order, sim::Async::lazy, 2},
-    {"random warps", sim::Schedule::warps, sim::Async::random, 3},
-    {"random lanes", sim::Schedule::lanes, sim::Async::random, 4},
-};
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
-
-/// Counts and prints what goes wrong.
-class Verdict {
- public:
-  void fail(const std::string& what, const std::string& why) {
-    failures_++;
-    std::printf("%s: %s\n", what.c_str(), why.c_str());
-  }
-  int exit_code() const { return failures_ ? 1 : 0; }
-
- private:
-  int failures_ = 0;
-};
-
-/// What a simulated launch did wrong, bank conflicts included, or nothing.
-inline std::string complaint(const sim::Report& report) {
-  if (!report.ok()) return report.first();
-  for (const auto& [where, count] : report.shared)
-    if (count.units > count.least)
-      return "BANKS " + std::to_string(count.units) + " wavefronts for " + std::to_string(count.least) + " at " + where;
-  return "";
-}
 
 }  // namespace fsv::test

@@ -22,7 +22,7 @@ void run(const AttentionCase& c, unsigned grid) {
           attention_f32<T>(memory.q.ptr(), memory.k.ptr(), memory.v.ptr(), memory.out.ptr(), problem);
         });
     std::string wrong = complaint(report);
-    if (wrong.empty()) wrong = data.judge(memory.out.ptr());
+    if (wrong.empty()) wrong = data.judge(memory.result());
     if (!wrong.empty()) verdict.fail(c.text() + ", " + order.name, wrong);
   }
 }

@@ -29,7 +29,7 @@ std::vector<Bf16> run(const AttentionData<Bf16>& data, unsigned grid, const Orde
       sim::launch({grid, 1, 1}, {Tile::kThreads, 1, 1}, {1, 1, 1}, Tile::kSharedBytes, order.options(),
                   [&] { attention_sm90<Tile>(query_map, key_map, value_map, out_map, problem); });
   std::string wrong = complaint(report);
-  if (wrong.empty()) wrong = data.judge(memory.out.ptr());
+  if (wrong.empty()) wrong = data.judge(memory.result());
   if (!wrong.empty()) verdict.fail(c.text() + ", " + order.name, wrong);
   return memory.result();
 }
