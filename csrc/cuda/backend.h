@@ -55,6 +55,7 @@ class CudaBackend final : public Backend {
   // Ops that need scratch memory say here how much, by a pure function of their arguments and the card, and
   // find it at workspace().
   using Backend::workspace_bytes;
+  size_t workspace_bytes(const LinearAttentionArgs& args) const override;
 
  private:
   const Card& card() const { return card_; }

@@ -9,8 +9,6 @@ namespace fsv::cuda {
   }
 
 FSV_MISSING(linear, Linear)
-FSV_MISSING(attention, Attention)
-FSV_MISSING(linear_attention, LinearAttention)
 FSV_MISSING(layer_memory, LayerMemory)
 FSV_MISSING(norm_modulate, NormModulate)
 FSV_MISSING(qk_norm_rope, QkNormRope)
