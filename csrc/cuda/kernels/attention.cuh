@@ -45,13 +45,18 @@ FSV_DEVICE void scale_and_bias(float (&s)[kScores], const AttentionProblem& prob
   const float scale = problem.scale * kLog2E;
   row += ptx::lane_id() / 4;
   column += ptx::lane_id() % 4 * 2;
-  FSV_UNROLL for (int r = 0; r < 2; r++, row += 8) {
+  FSV_UNROLL
+  for (int r = 0; r < 2; r++, row += 8) {
     const bool biased = problem.bias && row < problem.queries;
     const float* bias = problem.bias + (head * problem.queries + row) * problem.keys + column;
     const int64_t left = biased ? problem.keys - column : 0;
-    FSV_UNROLL for (int j = 0; j < kScores; j += 4) FSV_UNROLL for (int e = 0; e < 2; e++) {
-      const float add = 2 * j + e < left ? ptx::ldg(bias + 2 * j + e) : 0.0f;
-      s[j + 2 * r + e] = fmaf(s[j + 2 * r + e], scale, add * kLog2E);
+    FSV_UNROLL
+    for (int j = 0; j < kScores; j += 4) {
+      FSV_UNROLL
+      for (int e = 0; e < 2; e++) {
+        const float add = 2 * j + e < left ? ptx::ldg(bias + 2 * j + e) : 0.0f;
+        s[j + 2 * r + e] = fmaf(s[j + 2 * r + e], scale, add * kLog2E);
+      }
     }
   }
 }

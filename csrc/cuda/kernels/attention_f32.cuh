@@ -1,5 +1,5 @@
-// Attention with f32 arithmetic throughout: the mode in which results are compared with an oracle, and the way
-// for whatever the tensor-core kernels cannot take (heads of any size). A block computes 32 queries by 64
+// Attention with f32 arithmetic throughout: the mode in which results are compared with an oracle, and the
+// way for whatever the tensor-core kernels cannot take (heads of any size). A block computes 32 queries by 64
 // columns of the result; a head of more columns computes its scores once for each 64 of them. Key blocks are
 // taken in order, and the softmax runs along as in softmax.cuh.
 #pragma once
@@ -12,8 +12,8 @@ namespace fsv::cuda::kernels {
 struct AttentionF32 {
   static constexpr int kThreads = 128;
   static constexpr int kQueries = 32, kKeys = 64, kColumns = 64;
-  // A thread has 4 queries by 4 keys, 16 apart, of the scores, and by 4 columns of the result; 16 threads share
-  // their queries.
+  // A thread has 4 queries by 4 keys, 16 apart, of the scores, and by 4 columns of the result; 16 threads
+  // share their queries.
   static constexpr int kGroup = 16;
   // Rows in shared memory are 16 bytes longer than their 64 floats, which spreads them over the banks.
   static constexpr uint32_t kRowBytes = (64 + 4) * 4;
@@ -21,18 +21,21 @@ struct AttentionF32 {
 };
 
 FSV_DEVICE float group_max(float x) {
-  FSV_UNROLL for (int m = 1; m < AttentionF32::kGroup; m *= 2) x = fmaxf(x, ptx::shfl_xor(x, m));
+  FSV_UNROLL
+  for (int m = 1; m < AttentionF32::kGroup; m *= 2) x = fmaxf(x, ptx::shfl_xor(x, m));
   return x;
 }
 
 FSV_DEVICE float group_sum(float x) {
-  FSV_UNROLL for (int m = 1; m < AttentionF32::kGroup; m *= 2) x += ptx::shfl_xor(x, m);
+  FSV_UNROLL
+  for (int m = 1; m < AttentionF32::kGroup; m *= 2) x += ptx::shfl_xor(x, m);
   return x;
 }
 
 /// `count` rows by 64 columns of a head to shared memory; zeros from row `valid` and column `dim` on.
 template <class T>
-FSV_DEVICE void load_floats(uint32_t to, const T* rows, int64_t stride, int count, int64_t valid, int column, int dim) {
+FSV_DEVICE void load_floats(uint32_t to, const T* rows, int64_t stride, int count, int64_t valid, int column,
+                            int dim) {
   for (int i = threadIdx.x; i < count * 64; i += AttentionF32::kThreads) {
     const int row = i / 64, c = column + i % 64;
     const float x = row < valid && c < dim ? to_float(ptx::ldg(rows + row * stride + c)) : 0.0f;
@@ -63,7 +66,8 @@ FSV_KERNEL void FSV_BOUNDS(AttentionF32::kThreads, 3)
     const AttentionTile<int64_t> tile(problem, index / column_tiles, Tile::kQueries);
     const int column = static_cast<int>(index % column_tiles) * Tile::kColumns;
     const int64_t length = key_length(problem, tile.sample), left = problem.queries - tile.first_query;
-    const int64_t query_offset = (tile.sample * problem.queries + tile.first_query) * stride + tile.head * dim;
+    const int64_t query_offset =
+        (tile.sample * problem.queries + tile.first_query) * stride + tile.head * dim;
     const int64_t key_offset = tile.sample * problem.keys * stride + tile.head * dim;
     float o[4][4] = {}, highest[4], total[4] = {};
     for (float& h : highest) h = -INFINITY;
@@ -72,33 +76,41 @@ FSV_KERNEL void FSV_BOUNDS(AttentionF32::kThreads, 3)
       float s[4][4] = {};
       for (int c = 0; c < dim; c += 64) {
         ptx::syncthreads();  // nobody reads what was here any more
-        load_floats(query_rows, queries + query_offset, stride, Tile::kQueries, left, c, dim);
+        if (dim > 64 || key == 0)  // they are still here otherwise
+          load_floats(query_rows, queries + query_offset, stride, Tile::kQueries, left, c, dim);
         load_floats(key_rows, keys + key_offset + key * stride, stride, Tile::kKeys, length - key, c, dim);
         ptx::syncthreads();
         for (int d = 0; d < 64 * 4; d += 16) {
           float4 k[4];
-          FSV_UNROLL for (int j = 0; j < 4; j++) k[j] = ptx::lds<float4>(key_rows + (group + 16 * j) * kRow + d);
-          FSV_UNROLL for (int i = 0; i < 4; i++) {
+          FSV_UNROLL
+          for (int j = 0; j < 4; j++) k[j] = ptx::lds<float4>(key_rows + (group + 16 * j) * kRow + d);
+          FSV_UNROLL
+          for (int i = 0; i < 4; i++) {
             const float4 q = ptx::lds<float4>(query_rows + (first + i) * kRow + d);
-            FSV_UNROLL for (int j = 0; j < 4; j++) add_products(s[i][j], q, k[j].x, k[j].y, k[j].z, k[j].w);
+            FSV_UNROLL
+            for (int j = 0; j < 4; j++) add_products(s[i][j], q, k[j].x, k[j].y, k[j].z, k[j].w);
           }
         }
       }
 
-      FSV_UNROLL for (int i = 0; i < 4; i++) {
+      FSV_UNROLL
+      for (int i = 0; i < 4; i++) {
         const int64_t row = tile.first_query + first + i;
         const bool biased = problem.bias && row < problem.queries;
         const float* bias = problem.bias + (tile.head * problem.queries + row) * problem.keys + key + group;
         float top = highest[i], sum = 0;
-        FSV_UNROLL for (int j = 0; j < 4; j++) {
+        FSV_UNROLL
+        for (int j = 0; j < 4; j++) {
           const bool visible = key + group + 16 * j < length;
-          s[i][j] = visible ? fmaf(s[i][j], problem.scale, biased ? ptx::ldg(bias + 16 * j) : 0.0f) : -INFINITY;
+          s[i][j] =
+              visible ? fmaf(s[i][j], problem.scale, biased ? ptx::ldg(bias + 16 * j) : 0.0f) : -INFINITY;
           top = fmaxf(top, s[i][j]);
         }
         top = group_max(top);
         const float shift = top == -INFINITY ? 0.0f : top, keep = expf(highest[i] - shift);
         highest[i] = top;
-        FSV_UNROLL for (int j = 0; j < 4; j++) {
+        FSV_UNROLL
+        for (int j = 0; j < 4; j++) {
           s[i][j] = expf(s[i][j] - shift);
           sum += s[i][j];
           o[i][j] *= keep;
@@ -107,12 +119,15 @@ FSV_KERNEL void FSV_BOUNDS(AttentionF32::kThreads, 3)
         total[i] = fmaf(total[i], keep, group_sum(sum));
       }
       ptx::syncthreads();  // nobody reads the keys any more
-      load_floats(value_rows, values + key_offset + key * stride, stride, Tile::kKeys, length - key, column, dim);
+      load_floats(value_rows, values + key_offset + key * stride, stride, Tile::kKeys, length - key, column,
+                  dim);
       ptx::syncthreads();
       for (int n = 0; n < Tile::kKeys; n += 4) {
         float4 v[4];
-        FSV_UNROLL for (int j = 0; j < 4; j++) v[j] = ptx::lds<float4>(value_rows + (n + j) * kRow + group * 16);
-        FSV_UNROLL for (int i = 0; i < 4; i++) {
+        FSV_UNROLL
+        for (int j = 0; j < 4; j++) v[j] = ptx::lds<float4>(value_rows + (n + j) * kRow + group * 16);
+        FSV_UNROLL
+        for (int i = 0; i < 4; i++) {
           const float4 p = ptx::lds<float4>(probability_rows + (first + i) * kRow + n * 4);
           add_products(o[i][0], p, v[0].x, v[1].x, v[2].x, v[3].x);
           add_products(o[i][1], p, v[0].y, v[1].y, v[2].y, v[3].y);
@@ -122,9 +137,11 @@ FSV_KERNEL void FSV_BOUNDS(AttentionF32::kThreads, 3)
       }
     }
 
-    FSV_UNROLL for (int i = 0; i < 4; i++) {
+    FSV_UNROLL
+    for (int i = 0; i < 4; i++) {
       const float share = total[i] == 0.0f ? 0.0f : 1.0f / total[i];
-      FSV_UNROLL for (int j = 0; j < 4; j++) {
+      FSV_UNROLL
+      for (int j = 0; j < 4; j++) {
         const int c = column + group * 4 + j;
         if (first + i < left && c < dim)
           ptx::stg(out + query_offset + (first + i) * stride + c, from_float<T>(o[i][j] * share));

@@ -31,8 +31,7 @@ struct AttentionSm90 {
   static constexpr uint32_t kKeyPanel = kKeys * 128;
   static constexpr uint32_t kQueryBytes = kPanels * kQueryPanel, kKeyBytes = kPanels * kKeyPanel;
   static constexpr uint32_t kBarriers = 6 * kStages + 1;
-  static constexpr uint32_t kSharedBytes =
-      1024 + kStages * (kQueryBytes + 2 * kKeyBytes) + 8 * kBarriers;
+  static constexpr uint32_t kSharedBytes = 1024 + kStages * (kQueryBytes + 2 * kKeyBytes) + 8 * kBarriers;
 };
 
 /// Named barriers: `turn` of a warpgroup to issue its products, and its own meeting point.
@@ -87,7 +86,8 @@ FSV_DEVICE int key_blocks(int length) {
 template <int kPanels, uint32_t kPanelBytes>
 FSV_DEVICE void load_panels(uint32_t to, const ptx::TensorMap* map, uint32_t barrier, int row, int head,
                             int sample) {
-  FSV_UNROLL for (int p = 0; p < kPanels; p++)
+  FSV_UNROLL
+  for (int p = 0; p < kPanels; p++)
     ptx::tma_load_4d(to + p * kPanelBytes, map, barrier, 64 * p, head, row, sample);
 }
 
@@ -164,7 +164,8 @@ FSV_DEVICE void issue_scores(float (&s)[Tile::kKeys / 2], uint32_t queries, uint
   const uint64_t q = ptx::gmma_desc(queries, 16, 1024, ptx::SW_128);
   const uint64_t k = ptx::gmma_desc(keys, 16, 1024, ptx::SW_128);
   ptx::wgmma_fence();
-  FSV_UNROLL for (int i = 0; i < Tile::kDim / 16; i++)
+  FSV_UNROLL
+  for (int i = 0; i < Tile::kDim / 16; i++)
     ptx::wgmma_bf16<Tile::kKeys>(s, q + ((i / 4 * Tile::kQueryPanel + i % 4 * 32) >> 4),
                                  k + ((i / 4 * Tile::kKeyPanel + i % 4 * 32) >> 4), i != 0);
   ptx::wgmma_commit();
@@ -176,7 +177,8 @@ FSV_DEVICE void issue_values(float (&o)[Tile::kDim / 2], const uint32_t (&p)[Til
                              uint32_t values, bool add) {
   const uint64_t v = ptx::gmma_desc(values, Tile::kKeyPanel, 1024, ptx::SW_128);
   ptx::wgmma_fence();
-  FSV_UNROLL for (int i = 0; i < Tile::kKeys / 16; i++)
+  FSV_UNROLL
+  for (int i = 0; i < Tile::kKeys / 16; i++)
     ptx::wgmma_bf16_rs<Tile::kDim, ptx::MN_MAJOR>(o, p[i], v + (i * 2048 >> 4), add || i != 0);
   ptx::wgmma_commit();
 }
@@ -187,16 +189,18 @@ FSV_DEVICE void store_result(const float (&o)[Tile::kDim / 2], uint32_t place, c
                              int group, int row, int head, int sample, int queries) {
   const int lane = ptx::lane_id(), thread = threadIdx.x % 128;
   const uint32_t to = place + (thread / 32 * 16 + lane % 16) * 128;
-  FSV_UNROLL for (int j = 0; j < Tile::kDim / 16; j++) {
+  FSV_UNROLL
+  for (int j = 0; j < Tile::kDim / 16; j++) {
     uint32_t r[4];
     pack_columns(r, o, j);
-    ptx::stmatrix_x4(ptx::swizzle(ptx::SW_128, to + j / 4 * Tile::kQueryPanel + j % 4 * 32 + lane / 16 * 16), r[0],
-                     r[1], r[2], r[3]);
+    ptx::stmatrix_x4(ptx::swizzle(ptx::SW_128, to + j / 4 * Tile::kQueryPanel + j % 4 * 32 + lane / 16 * 16),
+                     r[0], r[1], r[2], r[3]);
   }
   ptx::fence_proxy_async();
   ptx::bar_sync(kGroupBarrier + group, 128);
   if (thread == 0 && row < queries) {
-    FSV_UNROLL for (int p = 0; p < Tile::kPanels; p++)
+    FSV_UNROLL
+    for (int p = 0; p < Tile::kPanels; p++)
       ptx::tma_store_4d(map, place + p * Tile::kQueryPanel, 64 * p, head, row, sample);
     ptx::bulk_commit();
   }
@@ -226,7 +230,8 @@ FSV_DEVICE void attention_compute(const AttentionSm90Memory<Tile>& memory, const
     RowSoftmax softmax;
     float keep[2];
     const auto soften = [&](int j) {
-      if constexpr (Tile::kBias) scale_and_bias(s, problem, tile.head, row + warp * 16, int64_t{j} * Tile::kKeys);
+      if constexpr (Tile::kBias)
+        scale_and_bias(s, problem, tile.head, row + warp * 16, int64_t{j} * Tile::kKeys);
       if (j == count - 1) mask_columns(s, length - j * Tile::kKeys);
       softmax.step(s, scale, keep);
     };
@@ -237,7 +242,8 @@ FSV_DEVICE void attention_compute(const AttentionSm90Memory<Tile>& memory, const
     ptx::wgmma_wait<0>(s);
     release(Memory::kKey, n);
     soften(0);
-    FSV_UNROLL for (int i = 0; i < Tile::kKeys / 16; i++) pack_columns(p[i], s, i);
+    FSV_UNROLL
+    for (int i = 0; i < Tile::kKeys / 16; i++) pack_columns(p[i], s, i);
     if (leader && tiles > 0) {  // by now the previous result has left its place
       ptx::bulk_wait_read<0>();
       ptx::mbar_arrive(memory.empty(Memory::kQuery, tiles - 1));
@@ -255,7 +261,8 @@ FSV_DEVICE void attention_compute(const AttentionSm90Memory<Tile>& memory, const
       soften(j);
       ptx::wgmma_wait<0>(o);
       release(Memory::kValue, n);
-      FSV_UNROLL for (int i = 0; i < Tile::kKeys / 16; i++) pack_columns(p[i], s, i);
+      FSV_UNROLL
+      for (int i = 0; i < Tile::kKeys / 16; i++) pack_columns(p[i], s, i);
       scale_rows(o, keep);
     }
 
@@ -272,7 +279,8 @@ FSV_DEVICE void attention_compute(const AttentionSm90Memory<Tile>& memory, const
   if (leader) ptx::bulk_wait<0>();
 }
 
-/// Maps of [B, N, H, D] as (D, H, N, B), in boxes of one head: 64 columns by 64 queries (q, out) or kKeys keys.
+/// Maps of [B, N, H, D] as (D, H, N, B), in boxes of one head: 64 columns by 64 queries (q, out) or kKeys
+/// keys.
 template <class Tile>
 FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1)
     attention_sm90(FSV_GRID_CONSTANT ptx::TensorMap query_map, FSV_GRID_CONSTANT ptx::TensorMap key_map,

@@ -26,20 +26,23 @@ struct RowSoftmax {
   float highest[2] = {-INFINITY, -INFINITY};  ///< score so far
   float total[2] = {0, 0};                    ///< of 2^(scale (s - highest)), over this thread's columns only
 
-  /// Scores become probabilities, not yet divided: s = 2^(scale (s - highest)), scale > 0. What earlier blocks
-  /// have given is to be multiplied by keep.
+  /// Scores become probabilities, not yet divided: s = 2^(scale (s - highest)), scale > 0. What earlier
+  /// blocks have given is to be multiplied by keep.
   template <int kScores>
   FSV_DEVICE void step(float (&s)[kScores], float scale, float (&keep)[2]) {
-    FSV_UNROLL for (int r = 0; r < 2; r++) {
+    FSV_UNROLL
+    for (int r = 0; r < 2; r++) {
       float top = highest[r];
-      FSV_UNROLL for (int j = 2 * r; j < kScores; j += 4) top = fmaxf(top, fmaxf(s[j], s[j + 1]));
+      FSV_UNROLL
+      for (int j = 2 * r; j < kScores; j += 4) top = fmaxf(top, fmaxf(s[j], s[j + 1]));
       top = quad_max(top);
       // A row that has seen nothing but -infinity must not compute -infinity - -infinity.
       const float shift = top == -INFINITY ? 0.0f : top * scale;
       keep[r] = ptx::ex2(highest[r] * scale - shift);
       highest[r] = top;
       float sum = 0;
-      FSV_UNROLL for (int j = 2 * r; j < kScores; j += 4) {
+      FSV_UNROLL
+      for (int j = 2 * r; j < kScores; j += 4) {
         s[j] = ptx::ex2(fmaf(s[j], scale, -shift));
         s[j + 1] = ptx::ex2(fmaf(s[j + 1], scale, -shift));
         sum += s[j] + s[j + 1];
@@ -50,7 +53,8 @@ struct RowSoftmax {
 
   /// What to multiply the rows of the result by; zeros for a row that has attended to nothing.
   FSV_DEVICE void finish(float (&share)[2]) const {
-    FSV_UNROLL for (int r = 0; r < 2; r++) {
+    FSV_UNROLL
+    for (int r = 0; r < 2; r++) {
       const float all = quad_sum(total[r]);
       share[r] = all == 0.0f ? 0.0f : 1.0f / all;
     }
@@ -61,14 +65,18 @@ struct RowSoftmax {
 template <int kScores>
 FSV_DEVICE void mask_columns(float (&s)[kScores], int valid) {
   const int column = ptx::lane_id() % 4 * 2;
-  FSV_UNROLL for (int j = 0; j < kScores; j += 4)
-    FSV_UNROLL for (int e = 0; e < 2; e++) if (2 * j + column + e >= valid) s[j + e] = s[j + 2 + e] = -INFINITY;
+  FSV_UNROLL
+  for (int j = 0; j < kScores; j += 4) {
+    if (2 * j + column >= valid) s[j] = s[j + 2] = -INFINITY;
+    if (2 * j + column + 1 >= valid) s[j + 1] = s[j + 3] = -INFINITY;
+  }
 }
 
 /// The rows of an accumulator, each times its factor.
 template <int kValues>
 FSV_DEVICE void scale_rows(float (&o)[kValues], const float (&factor)[2]) {
-  FSV_UNROLL for (int j = 0; j < kValues; j += 4) {
+  FSV_UNROLL
+  for (int j = 0; j < kValues; j += 4) {
     o[j] *= factor[0];
     o[j + 1] *= factor[0];
     o[j + 2] *= factor[1];
@@ -80,7 +88,8 @@ FSV_DEVICE void scale_rows(float (&o)[kValues], const float (&factor)[2]) {
 /// accumulator's layout is already the right one.
 template <int kScores>
 FSV_DEVICE void pack_columns(uint32_t (&a)[4], const float (&s)[kScores], int i) {
-  FSV_UNROLL for (int r = 0; r < 4; r++) a[r] = ptx::pack_bf16(s[8 * i + 2 * r], s[8 * i + 2 * r + 1]);
+  FSV_UNROLL
+  for (int r = 0; r < 4; r++) a[r] = ptx::pack_bf16(s[8 * i + 2 * r], s[8 * i + 2 * r + 1]);
 }
 
 }  // namespace fsv::cuda::kernels

@@ -56,8 +56,8 @@ template <class Tile>
 void launch_sm80(cudaStream_t stream, const AttentionArgs& args) {
   const kernels::AttentionProblem problem = problem_of(args, Tile::kQueries);
   launch(stream, kernels::attention_sm80<Tile>,
-         {.grid = grid_of(problem.tiles), .block = Tile::kThreads, .smem = Tile::kSharedBytes}, args.q.as<Bf16>(),
-         args.k.as<Bf16>(), args.v.as<Bf16>(), args.out.as<Bf16>(), problem);
+         {.grid = grid_of(problem.tiles), .block = Tile::kThreads, .smem = Tile::kSharedBytes},
+         args.q.as<Bf16>(), args.k.as<Bf16>(), args.v.as<Bf16>(), args.out.as<Bf16>(), problem);
 }
 
 template <class T>
@@ -78,20 +78,26 @@ void CudaBackend::attention(const AttentionArgs& args) {
   using kernels::AttentionSm80, kernels::AttentionSm90;
   const AttentionPlan plan = plan_attention(args, card().hopper());
   switch (plan.kernel) {
-    case Kernel::nothing: return;
+    case Kernel::nothing:
+      return;
     case Kernel::zeros:
-      return check(cudaMemsetAsync(args.out.data, 0, static_cast<size_t>(args.out.bytes()), stream()), "memset");
+      return check(cudaMemsetAsync(args.out.data, 0, static_cast<size_t>(args.out.bytes()), stream()),
+                   "memset");
     case Kernel::sm90:
-      if (plan.columns == 64 && args.bias) return launch_sm90<AttentionSm90<64, 128, true>>(stream(), args, card().processors);
-      if (plan.columns == 64) return launch_sm90<AttentionSm90<64, 128, false>>(stream(), args, card().processors);
-      if (plan.key_block == 160) return launch_sm90<AttentionSm90<128, 160, false>>(stream(), args, card().processors);
+      if (plan.columns == 64 && args.bias)
+        return launch_sm90<AttentionSm90<64, 128, true>>(stream(), args, card().processors);
+      if (plan.columns == 64)
+        return launch_sm90<AttentionSm90<64, 128, false>>(stream(), args, card().processors);
+      if (plan.key_block == 160)
+        return launch_sm90<AttentionSm90<128, 160, false>>(stream(), args, card().processors);
       return launch_sm90<AttentionSm90<128, 128, false>>(stream(), args, card().processors);
     case Kernel::sm80:
       if (plan.columns == 64) return launch_sm80<AttentionSm80<64>>(stream(), args);
       if (plan.columns == 128) return launch_sm80<AttentionSm80<128>>(stream(), args);
       return launch_sm80<AttentionSm80<256>>(stream(), args);
     case Kernel::f32:
-      return args.q.dtype == DType::bf16 ? launch_f32<Bf16>(stream(), args) : launch_f32<float>(stream(), args);
+      return args.q.dtype == DType::bf16 ? launch_f32<Bf16>(stream(), args)
+                                         : launch_f32<float>(stream(), args);
   }
 }
 

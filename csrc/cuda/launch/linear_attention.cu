@@ -48,7 +48,8 @@ void launch_both(cudaStream_t stream, const LinearAttentionArgs& args, float* su
 size_t CudaBackend::workspace_bytes(const LinearAttentionArgs& args) const {
   if (args.qkv.elements() == 0) return 0;
   const kernels::LinearAttentionProblem problem = problem_of(args);
-  return static_cast<size_t>(problem.frames * problem.heads * problem.chunks() * problem.sums()) * sizeof(float);
+  return static_cast<size_t>(problem.frames * problem.heads * problem.chunks() * problem.sums()) *
+         sizeof(float);
 }
 
 void CudaBackend::linear_attention(const LinearAttentionArgs& args) {

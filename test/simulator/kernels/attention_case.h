@@ -1,7 +1,7 @@
 // One attention problem of the kernel tests: random operands, the result in fp64, and that of a plain
-// implementation (f32 arithmetic, probabilities and result in the operands' type). Operands are chosen so that
-// mistakes at the edges cannot hide: real scores are far below zero, so a key of zeros that is attended to
-// outweighs them all, and keys and values behind a sample's length are NaN.
+// implementation (f32 arithmetic, probabilities and result in the operands' type). Operands are chosen so
+// that mistakes at the edges cannot hide: real scores are far below zero, so a key of zeros that is attended
+// to outweighs them all, and keys and values behind a sample's length are NaN.
 #pragma once
 
 #include <algorithm>
@@ -52,20 +52,23 @@ struct AttentionData {
   explicit AttentionData(const AttentionCase& a, unsigned seed = 1) : c(a) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
-    const size_t nq = size_t(c.batch) * c.queries * c.heads * c.dim, nk = size_t(c.batch) * c.keys * c.heads * c.dim;
+    const size_t nq = size_t(c.batch) * c.queries * c.heads * c.dim,
+                 nk = size_t(c.batch) * c.keys * c.heads * c.dim;
     const float shift = std::sqrt(8 / std::sqrt(static_cast<float>(c.dim)) / std::fabs(c.strength));
     q.resize(nq), k.resize(nk), v.resize(nk);
     for (float& x : q) x = stored(normal(random) + shift);
     for (float& x : k) x = stored(normal(random) - std::copysign(shift, c.strength));
     for (float& x : v) x = stored(normal(random));
     for (int b = 0; b < c.batch; b++)
-      for (size_t i = c.row(b, c.length(b), 0, c.keys); i < c.row(b + 1, 0, 0, c.keys); i++) k[i] = v[i] = NAN;
+      for (size_t i = c.row(b, c.length(b), 0, c.keys); i < c.row(b + 1, 0, 0, c.keys); i++)
+        k[i] = v[i] = NAN;
     if (c.bias) {
       bias.resize(size_t(c.heads) * c.queries * c.keys);
       for (size_t i = 0; i < bias.size(); i++) {
         bias[i] = 2 * normal(random);
         const bool first_row = i / c.keys % c.queries == 0, first_block = int(i % c.keys) < c.keys - 1;
-        if (c.hidden && (bias[i] < -2 || first_row || (i / c.keys % c.queries == 1 && first_block))) bias[i] = -INFINITY;
+        if (c.hidden && (bias[i] < -2 || first_row || (i / c.keys % c.queries == 1 && first_block)))
+          bias[i] = -INFINITY;
         if (c.hidden && i / c.keys % c.queries == 1 && !first_block) bias[i] = 0;
       }
     }
@@ -83,7 +86,8 @@ struct AttentionData {
           Real top = -INFINITY, total = 0;
           for (int j = 0; j < c.length(b); j++) {
             Real s = 0;
-            for (int d = 0; d < c.dim; d++) s += Real(q[c.row(b, i, h, c.queries) + d]) * k[c.row(b, j, h, c.keys) + d];
+            for (int d = 0; d < c.dim; d++)
+              s += Real(q[c.row(b, i, h, c.queries) + d]) * k[c.row(b, j, h, c.keys) + d];
             p[j] = s * c.scale() + (c.bias ? bias[(size_t(h) * c.queries + i) * c.keys + j] : 0);
             top = std::max(top, p[j]);
           }
@@ -91,9 +95,11 @@ struct AttentionData {
           for (int d = 0; d < c.dim; d++) {
             Real sum = 0;
             for (int j = 0; j < c.length(b); j++)
-              sum += (rounded && kBf16 ? Real(round_bf16(float(p[j]))) : p[j]) * v[c.row(b, j, h, c.keys) + d];
+              sum +=
+                  (rounded && kBf16 ? Real(round_bf16(float(p[j]))) : p[j]) * v[c.row(b, j, h, c.keys) + d];
             out[c.row(b, i, h, c.queries) + d] = total > 0 ? sum / total : 0;
-            if (rounded) out[c.row(b, i, h, c.queries) + d] = stored(float(out[c.row(b, i, h, c.queries) + d]));
+            if (rounded)
+              out[c.row(b, i, h, c.queries) + d] = stored(float(out[c.row(b, i, h, c.queries) + d]));
           }
         }
   }
@@ -105,6 +111,34 @@ struct AttentionData {
   }
 
   std::string judge(const std::vector<T>& out) const { return test::judge(out, truth, plain); }
+
+  /// Queries first .. first + count of sample b, as a problem of their own.
+  AttentionData part(int b, int first, int count) const {
+    AttentionData data;
+    data.c = c;
+    data.c.batch = 1, data.c.queries = count;
+    if (!c.lengths.empty()) data.c.lengths = {c.lengths[b]};
+    data.k = slice(k, c.row(b, 0, 0, c.keys), c.row(b + 1, 0, 0, c.keys));
+    data.v = slice(v, c.row(b, 0, 0, c.keys), c.row(b + 1, 0, 0, c.keys));
+    data.q = rows(q, b, first, count);
+    data.truth = rows(truth, b, first, count);
+    data.plain = rows(plain, b, first, count);
+    for (int h = 0; c.bias && h < c.heads; h++)
+      for (size_t i = 0; i < size_t(count) * c.keys; i++)
+        data.bias.push_back(bias[(size_t(h) * c.queries + first) * c.keys + i]);
+    return data;
+  }
+  template <class X>
+  std::vector<X> rows(const std::vector<X>& from, int b, int first, int count) const {
+    return slice(from, c.row(b, first, 0, c.queries), c.row(b, first + count, 0, c.queries));
+  }
+
+ private:
+  AttentionData() = default;
+  template <class X>
+  static std::vector<X> slice(const std::vector<X>& from, size_t begin, size_t end) {
+    return {from.begin() + begin, from.begin() + end};
+  }
 };
 
 /// The operands and the result in the simulated device's memory.
@@ -116,8 +150,13 @@ struct AttentionMemory {
   sim::Global<int32_t> lengths;
 
   explicit AttentionMemory(const AttentionData<T>& data)
-      : c(data.c), q(data.store(data.q)), k(data.store(data.k)), v(data.store(data.v)), out(data.q.size()),
-        bias(data.bias), lengths(c.lengths) {}
+      : c(data.c),
+        q(data.store(data.q)),
+        k(data.store(data.k)),
+        v(data.store(data.v)),
+        out(data.q.size()),
+        bias(data.bias),
+        lengths(c.lengths) {}
 
   cuda::kernels::AttentionProblem problem(int queries_of_tile) {
     cuda::kernels::AttentionProblem p;
@@ -130,6 +169,24 @@ struct AttentionMemory {
     return p;
   }
   std::vector<T> result() { return {out.ptr(), out.ptr() + out.size()}; }
+
+  /// What a launch did wrong, or nothing: an error, a bank conflict, a wrong number, or more traffic than
+  /// `passes` times every tile of queries with all keys and values, and every result once.
+  std::string complaint(const sim::Report& report, const AttentionData<T>& data, int queries_of_tile,
+                        uint64_t passes = 1) {
+    const std::string wrong = test::complaint(report);
+    if (!wrong.empty()) return wrong;
+    const uint64_t element = sizeof(T), tiles = (c.queries + queries_of_tile - 1) / queries_of_tile;
+    uint64_t extra = c.bias ? bias.size() * c.batch * 4 : 0;
+    if (!c.lengths.empty()) extra += tiles * c.heads * c.batch * 4 * 1024;
+    const uint64_t reads = passes * (q.size() + tiles * 2 * k.size()) * element + extra;
+    if (report.global_read + report.global_written == 0) return data.judge(result());
+    if (report.global_read > reads || report.global_written != out.size() * element)
+      return "TRAFFIC " + std::to_string(report.global_read) + " bytes read of " + std::to_string(reads) +
+             ", " + std::to_string(report.global_written) + " written of " +
+             std::to_string(out.size() * element);
+    return data.judge(result());
+  }
 };
 
 }  // namespace fsv::test

@@ -17,12 +17,11 @@ void run(const AttentionCase& c, unsigned grid) {
   for (const Order& order : kOrders) {
     AttentionMemory<Bf16> memory(data);
     const AttentionProblem problem = memory.problem(Tile::kQueries);
-    const sim::Report report =
-        sim::launch({grid, 1, 1}, {Tile::kThreads, 1, 1}, {1, 1, 1}, Tile::kSharedBytes, order.options(), [&] {
+    const sim::Report report = sim::launch(
+        {grid, 1, 1}, {Tile::kThreads, 1, 1}, {1, 1, 1}, Tile::kSharedBytes, order.options(), [&] {
           attention_sm80<Tile>(memory.q.ptr(), memory.k.ptr(), memory.v.ptr(), memory.out.ptr(), problem);
         });
-    std::string wrong = complaint(report);
-    if (wrong.empty()) wrong = data.judge(memory.result());
+    const std::string wrong = memory.complaint(report, data, Tile::kQueries);
     if (!wrong.empty()) verdict.fail(c.text() + ", " + order.name, wrong);
   }
 }
@@ -35,9 +34,11 @@ int main() {
   run<AttentionSm80<128>>({.heads = 2, .queries = 63, .keys = 127, .dim = 80, .strength = 20}, 1);
   run<AttentionSm80<128>>({.queries = 65, .keys = 128, .dim = 128, .strength = -1}, 2);
   run<AttentionSm80<256>>({.queries = 17, .keys = 70, .dim = 200}, 1);
-  run<AttentionSm80<64>>({.batch = 5, .queries = 9, .keys = 130, .dim = 40, .lengths = {0, 1, 64, 129, 1000}}, 2);
+  run<AttentionSm80<64>>({.batch = 5, .queries = 9, .keys = 130, .dim = 40, .lengths = {0, 1, 64, 129, 1000}},
+                         2);
   run<AttentionSm80<64>>({.heads = 2, .queries = 40, .keys = 67, .dim = 16, .bias = true}, 1);
   run<AttentionSm80<64>>(
-      {.batch = 2, .queries = 5, .keys = 130, .dim = 32, .lengths = {130, 67}, .bias = true, .hidden = true}, 1);
+      {.batch = 2, .queries = 5, .keys = 130, .dim = 32, .lengths = {130, 67}, .bias = true, .hidden = true},
+      1);
   return verdict.exit_code();
 }

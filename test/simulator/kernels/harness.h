@@ -1,5 +1,5 @@
-// What the kernel tests have in common: the orders of events in which a case runs, the rule by which numbers are
-// judged, and the words in which a test says what went wrong.
+// What the kernel tests have in common: the orders of events in which a case runs, the rule by which numbers
+// are judged, and the words in which a test says what went wrong.
 #pragma once
 
 #include <algorithm>
@@ -58,14 +58,16 @@ inline std::string complaint(const sim::Report& report) {
   if (!report.ok()) return report.first();
   for (const auto& [where, count] : report.shared)
     if (count.units > count.least)
-      return "BANKS " + std::to_string(count.units) + " wavefronts for " + std::to_string(count.least) + " at " + where;
+      return "BANKS " + std::to_string(count.units) + " wavefronts for " + std::to_string(count.least) +
+             " at " + where;
   return "";
 }
 
-/// The rule of test/numbers.ts: at most twice the error of a plain implementation, at the worst element and on the
-/// whole. Says what is wrong, or nothing.
+/// The rule of test/numbers.ts: at most twice the error of a plain implementation, at the worst element and
+/// on the whole. Says what is wrong, or nothing.
 template <class T>
-std::string judge(const std::vector<T>& out, const std::vector<double>& truth, const std::vector<float>& plain) {
+std::string judge(const std::vector<T>& out, const std::vector<double>& truth,
+                  const std::vector<float>& plain) {
   double largest = 0, allowed = 0, squares = 0, allowed_squares = 0, magnitude = 0;
   for (size_t i = 0; i < truth.size(); i++) {
     const double ours = std::fabs(to_float(out[i]) - truth[i]), theirs = std::fabs(plain[i] - truth[i]);
@@ -78,8 +80,8 @@ std::string judge(const std::vector<T>& out, const std::vector<double>& truth, c
   const double mean = std::sqrt(squares / n), allowed_mean = std::sqrt(allowed_squares / n);
   if (largest <= 2 * allowed + unit && mean <= 2 * allowed_mean + unit) return "";
   char text[200];
-  std::snprintf(text, sizeof text, "VALUES error %.3g (rms %.3g), plain %.3g (rms %.3g)", largest, mean, allowed,
-                allowed_mean);
+  std::snprintf(text, sizeof text, "VALUES error %.3g (rms %.3g), plain %.3g (rms %.3g)", largest, mean,
+                allowed, allowed_mean);
   return text;
 }
 

@@ -19,8 +19,8 @@ struct Case {
   float shift = 0;  ///< of q, k and v
 
   std::string text() const {
-    return "[" + std::to_string(frames) + ", " + std::to_string(tokens) + ", " + std::to_string(heads) + " x 3 x " +
-           std::to_string(dim) + "]";
+    return "[" + std::to_string(frames) + ", " + std::to_string(tokens) + ", " + std::to_string(heads) +
+           " x 3 x " + std::to_string(dim) + "]";
   }
 };
 
