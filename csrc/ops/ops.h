@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "core/tensor.h"
+#include "ops/activation.h"
 
 namespace fsv {
 
@@ -20,9 +21,6 @@ struct Cost {
   double flops = 0;
   double bytes = 0;
 };
-
-/// gelu is the exact (erf) form, gelu_tanh the approximation that Wan and T5 use.
-enum class Activation : uint8_t { none, silu, relu, gelu, gelu_tanh };
 
 /// y = residual + gate * act(x W^T + bias).
 /// x [..., K]; weight [N, K] (plain, or packed_linear; f8e4m3 with weight_scale f32 [N]); bias f32 [N];
