@@ -1,0 +1,214 @@
+// One convolution of the kernel tests: random operands, the result in fp64, and the rule of test/numbers.ts:
+// at most twice the error of a plain implementation, the largest and the root mean square. Written from the
+// contract in ops/ops.h alone: time is a list of frames that is spelled out, weights are plain, space is
+// looped over.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cuda/kernels/conv.h"
+#include "simulator/simulator.h"
+
+namespace fsv::test {
+
+inline float round_bf16(float x) { return to_float(to_bf16(x)); }
+
+struct ConvCase {
+  const char* name = "";
+  int batch = 1, frames = 1, height = 1, width = 1, channels = 16, outputs = 16;
+  int kernel[3] = {3, 3, 3}, stride[3] = {1, 1, 1};
+  int left = 1, right = 1, pad_h = 1, pad_w = 1;
+  int before = 0, groups = 1;
+  int group_size = 0, group_first = 0;
+  bool replicate = true, bias = false, noise = false, residual = false;
+  Activation activation = Activation::none;
+
+  int out_frames() const { return (left + before + frames + right - kernel[0]) / stride[0] + 1; }
+  int out_height() const { return (height + 2 * pad_h - kernel[1]) / stride[1] + 1; }
+  int out_width() const { return (width + 2 * pad_w - kernel[2]) / stride[2] + 1; }
+};
+
+inline double activated(Activation kind, double x) {
+  switch (kind) {
+    case Activation::none:
+      return x;
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::gelu:
+      return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+  }
+  return x;
+}
+
+/// T: Bf16 or float.
+template <class T>
+struct ConvData {
+  static constexpr bool kBf16 = sizeof(T) == 2;
+  ConvCase c;
+  std::vector<T> x, before, weight, residual;
+  std::vector<float> bias, noise;
+  std::vector<double> truth;
+  std::vector<float> plain;
+  static constexpr float kNoiseWeight = 0.25f;
+
+  static T stored(float v) {
+    if constexpr (kBf16)
+      return to_bf16(v);
+    else
+      return v;
+  }
+
+  explicit ConvData(const ConvCase& a, unsigned seed = 1) : c(a) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    const auto fill = [&](auto& to, size_t count, float scale) {
+      to.resize(count);
+      for (auto& v : to)
+        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, T>)
+          v = stored(normal(random) * scale);
+        else
+          v = normal(random) * scale;
+    };
+    const size_t pixels = size_t(c.height) * c.width * c.channels;
+    const int taps = c.channels / c.groups * c.kernel[0] * c.kernel[1] * c.kernel[2];
+    fill(x, c.batch * c.frames * pixels, 1);
+    fill(before, c.batch * c.before * pixels, 1);
+    fill(weight, size_t(c.outputs) * taps, 1 / std::sqrt(float(taps)));
+    if (c.bias) fill(bias, c.outputs, 1);
+    if (c.noise) fill(noise, size_t(c.out_height()) * c.out_width(), 1);
+    if (c.residual) fill(residual, elements(), 1);
+    reference();
+  }
+
+  size_t elements() const {
+    return size_t(c.batch) * c.out_frames() * c.out_height() * c.out_width() * c.outputs;
+  }
+
+  Conv3dArgs args() const {
+    Conv3dArgs a;
+    constexpr DType dtype = kBf16 ? DType::bf16 : DType::f32;
+    const auto view = [](DType type, const Shape& shape) { return TensorView({type, shape}, nullptr); };
+    a.x = view(dtype, {c.batch, c.frames, c.height, c.width, c.channels});
+    if (c.before) a.before = view(dtype, {c.batch, c.before, c.height, c.width, c.channels});
+    a.weight = view(dtype, {c.outputs, c.channels / c.groups, c.kernel[0], c.kernel[1], c.kernel[2]});
+    if (c.bias) a.bias = view(DType::f32, {c.outputs});
+    if (c.noise) a.noise = view(DType::f32, {c.out_height(), c.out_width()});
+    a.out = view(dtype, {c.batch, c.out_frames(), c.out_height(), c.out_width(), c.outputs});
+    if (c.residual) a.residual = a.out;
+    a.stride_t = c.stride[0], a.stride_h = c.stride[1], a.stride_w = c.stride[2];
+    a.pad_left = c.left, a.pad_right = c.right, a.pad_h = c.pad_h, a.pad_w = c.pad_w;
+    a.groups = c.groups;
+    a.group_size = c.group_size, a.group_first = c.group_first;
+    a.replicate = c.replicate;
+    a.activation = c.activation;
+    a.noise_weight = kNoiseWeight;
+    return a;
+  }
+
+  /// What is wrong with a result, or nothing.
+  std::string judge(const T* out) const {
+    double largest = 0, allowed = 0, squares = 0, allowed_squares = 0, magnitude = 0;
+    for (size_t i = 0; i < truth.size(); i++) {
+      const double error = std::fabs(to_float(out[i]) - truth[i]), of_plain = std::fabs(plain[i] - truth[i]);
+      if (std::isnan(error)) return "VALUES: element " + std::to_string(i) + " is not a number";
+      largest = std::max(largest, error), allowed = std::max(allowed, of_plain);
+      squares += error * error, allowed_squares += of_plain * of_plain;
+      magnitude = std::max(magnitude, std::fabs(truth[i]));
+    }
+    const double unit = std::ldexp(magnitude, -23), n = std::max<double>(truth.size(), 1);
+    if (largest <= 2 * allowed + unit && std::sqrt(squares / n) <= 2 * std::sqrt(allowed_squares / n) + unit)
+      return "";
+    char text[160];
+    std::snprintf(text, sizeof text, "VALUES: error %g (rms %g), plain %g (rms %g)", largest,
+                  std::sqrt(squares / n), allowed, std::sqrt(allowed_squares / n));
+    return text;
+  }
+
+ private:
+  /// The frames that a convolution over time sees, as frames of [before | x]; -1 for zeros.
+  std::vector<int> padded_time() const {
+    std::vector<int> time;
+    const int last = c.before + c.frames - 1;
+    for (int i = 0; i < c.left; i++) time.push_back(c.replicate ? 0 : -1);
+    for (int i = 0; i <= last; i++) time.push_back(i);
+    for (int i = 0; i < c.right; i++) time.push_back(c.replicate ? last : -1);
+    return time;
+  }
+
+  void reference() {
+    const std::vector<int> time = padded_time();
+    const int in = c.channels / c.groups, out = c.outputs / c.groups;
+    const auto [kt, kh, kw] = c.kernel;
+    truth.resize(elements()), plain.resize(elements());
+    size_t i = 0;
+    for (int b = 0; b < c.batch; b++)
+      for (int t = 0; t < c.out_frames(); t++)
+        for (int y = 0; y < c.out_height(); y++)
+          for (int z = 0; z < c.out_width(); z++)
+            for (int o = 0; o < c.outputs; o++, i++) {
+              double sum = 0;
+              float rounded = 0;
+              for (int f = 0; f < kt; f++) {
+                int frame = time[t * c.stride[0] + f];
+                const bool ends =
+                    t < c.group_first ||
+                    (c.group_size > 0 && (t - c.group_first) % c.group_size == c.group_size - 1);
+                if (c.group_size > 0 && f == 2 && ends) frame = c.replicate ? c.before + t : -1;
+                if (frame < 0) continue;
+                const T* clip = frame < c.before ? before.data() + size_t(b * c.before + frame) * c.height *
+                                                                       c.width * c.channels
+                                                 : x.data() + size_t(b * c.frames + frame - c.before) *
+                                                                  c.height * c.width * c.channels;
+                for (int h = 0; h < kh; h++)
+                  for (int w = 0; w < kw; w++) {
+                    const int row = y * c.stride[1] + h - c.pad_h, col = z * c.stride[2] + w - c.pad_w;
+                    if (row < 0 || row >= c.height || col < 0 || col >= c.width) continue;
+                    const T* pixel = clip + (size_t(row) * c.width + col) * c.channels + o / out * in;
+                    for (int k = 0; k < in; k++) {
+                      const float a = to_float(pixel[k]),
+                                  v = to_float(weight[(((size_t(o) * in + k) * kt + f) * kh + h) * kw + w]);
+                      sum += double(a) * v;
+                      rounded += a * v;
+                    }
+                  }
+              }
+              const float bias_of = c.bias ? bias[o] : 0,
+                          noise_of = c.noise ? kNoiseWeight * noise[size_t(y) * c.out_width() + z] : 0;
+              const float residual_of = c.residual ? to_float(residual[i]) : 0;
+              truth[i] = activated(c.activation, sum + bias_of + noise_of) + residual_of;
+              const float after = float(activated(c.activation, rounded + bias_of + noise_of)) + residual_of;
+              plain[i] = kBf16 ? round_bf16(after) : after;
+            }
+  }
+};
+
+/// How the simulator runs a launch.
+struct Way {
+  const char* name;
+  sim::Schedule schedule;
+  sim::Async async;
+  uint64_t seed;
+};
+inline constexpr Way kWays[] = {
+    {"in order, eager", sim::Schedule::order, sim::Async::eager, 1},
+    {"in order, lazy", sim::Schedule::order, sim::Async::lazy, 2},
+    {"any warp", sim::Schedule::warps, sim::Async::random, 3},
+    {"any lane", sim::Schedule::lanes, sim::Async::random, 4},
+};
+
+inline int failures = 0;
+inline void fail(const std::string& what, const std::string& why) {
+  std::printf("%s: %s\n", what.c_str(), why.c_str());
+  failures++;
+}
+
+}  // namespace fsv::test
