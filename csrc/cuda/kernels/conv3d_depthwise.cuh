@@ -78,6 +78,13 @@ FSV_DEVICE void add_row(const Conv& c, const typename Tile::T* row, const typena
 
 }  // namespace conv3d_depthwise_detail
 
+template <class Tile>
+int64_t depthwise_blocks(const Conv& c) {
+  const int64_t strips = (c.out_width + Tile::kPixels - 1) / Tile::kPixels;
+  const int64_t items = int64_t{c.batch} * c.out_frames * c.out_height * strips * (c.channels / Tile::kWide);
+  return (items + Tile::kThreads - 1) / Tile::kThreads;
+}
+
 /// A thread an item; items run over channels, then columns, rows, frames and samples.
 template <class Tile>
 FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1) conv3d_depthwise(FSV_GRID_CONSTANT DepthwiseTask task) {

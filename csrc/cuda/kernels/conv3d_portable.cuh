@@ -210,6 +210,26 @@ struct Gather {
 
 }  // namespace conv3d_portable_detail
 
+inline ConvGatherTask gather_task(const Conv& c, const ConvLayout& l, int element_bytes, const void* x,
+                                  const void* before, const void* weight, const ConvEpilogue& epilogue) {
+  ConvGatherTask task;
+  task.conv = c;
+  task.slice = static_cast<int>(l.slice), task.slices = static_cast<int>(l.slices);
+  task.chunk = static_cast<int>(l.chunk);
+  task.k = l.k;
+  task.x = x, task.before = before, task.weight = weight;
+  const auto whole = [](auto value) { return static_cast<int64_t>(value) % kPieceBytes == 0; };
+  task.whole_pieces = whole(c.in * element_bytes) && whole(c.channels * element_bytes) &&
+                      whole(reinterpret_cast<uintptr_t>(x)) && whole(reinterpret_cast<uintptr_t>(before));
+  task.epilogue = epilogue;
+  return task;
+}
+
+template <class Tile>
+int64_t conv_gather_blocks(const Conv& c) {
+  return (c.out_pixels() + Tile::kM - 1) / Tile::kM * c.groups * ((c.out + Tile::kN - 1) / Tile::kN);
+}
+
 template <class Tile>
 inline constexpr int kConvGatherShared = 512 + Tile::kStages * (Tile::kM + Tile::kN) * kStepBytes;
 
