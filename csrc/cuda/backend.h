@@ -56,6 +56,7 @@ class CudaBackend final : public Backend {
   // find it at workspace().
   using Backend::workspace_bytes;
   size_t workspace_bytes(const LinearAttentionArgs& args) const override;
+  size_t workspace_bytes(const Conv3dArgs& args) const override;
 
  private:
   const Card& card() const { return card_; }

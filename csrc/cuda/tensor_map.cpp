@@ -53,12 +53,13 @@ CUtensorMap make(const TiledMap& map) {
       driver_function<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled", 12000);
   const auto dims = converted<cuuint64_t>(map.dims);
   const auto strides = converted<cuuint64_t>(map.strides);
-  const auto box = converted<cuuint32_t>(map.box);
-  constexpr std::array<cuuint32_t, 5> kOnes = {1, 1, 1, 1, 1};
+  const auto steps = converted<cuuint32_t>(map.steps);
+  auto box = converted<cuuint32_t>(map.box);
+  for (size_t i = 0; i < box.size(); i++) box[i] *= steps[i];  // the driver counts what is passed over, too
   CUtensorMap out;
   const CUresult result =
       encode(&out, type_of(map.dtype), static_cast<cuuint32_t>(map.rank), const_cast<void*>(map.data),
-             dims.data(), strides.data(), box.data(), kOnes.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+             dims.data(), strides.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
              swizzle_of(map.swizzle), CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return checked(map, out, result);
 }

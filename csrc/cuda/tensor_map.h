@@ -24,6 +24,9 @@ struct TiledMap {
   std::array<int64_t, 4> strides;
   std::array<int, 5> box;
   ptx::Swizzle swizzle = ptx::SW_NONE;
+  /// Elements from one that is moved to the next, 1 to 8; 1 for dimension 0. The box counts those that are
+  /// moved, and box * steps is 256 at most.
+  std::array<int, 5> steps = {1, 1, 1, 1, 1};
 };
 /// Throws ERR_FSVIDEO_INTERNAL where the driver refuses: a plan that asks for what TMA cannot do.
 CUtensorMap make(const TiledMap& map);

@@ -644,10 +644,9 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
                                                              : 2;
   constexpr int kSwizzles[] = {fsv::ptx::SW_NONE, fsv::ptx::SW_32, fsv::ptx::SW_64, fsv::ptx::SW_128};
   try {
-    for (cuuint32_t i = 0; i < rank; i++)
-      if (element_strides[i] != 1) throw std::invalid_argument("tensor map: element strides other than 1");
-    *map = sim::encode_tiled(base, size, {dims, dims + rank}, {strides, strides + rank - 1},
-                             {box, box + rank}, kSwizzles[swizzle]);
+    *map =
+        sim::encode_tiled(base, size, {dims, dims + rank}, {strides, strides + rank - 1}, {box, box + rank},
+                          kSwizzles[swizzle], {element_strides, element_strides + rank});
     return CUDA_SUCCESS;
   } catch (const std::invalid_argument& error) {
     std::fprintf(stderr, "simulator: %s\n", error.what());

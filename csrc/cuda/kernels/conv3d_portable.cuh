@@ -13,17 +13,13 @@ namespace fsv::cuda::kernels {
 struct ConvGatherTask {
   Conv conv;
   int slice = 1, slices = 1, chunk = 1;  ///< of ConvLayout
-  int64_t k = 0;
+  int k = 0;
   const void *x = nullptr, *before = nullptr, *weight = nullptr;
   bool whole_pieces = false;  ///< 16 bytes of k are of one tap and aligned in x
   ConvEpilogue epilogue;
 };
 
 inline constexpr int kStepBytes = 64, kPieceBytes = 16, kPiecesOfStep = kStepBytes / kPieceBytes;
-
-struct alignas(16) Piece {
-  uint32_t words[4];
-};
 
 /// Products of bf16 by mma.sync: eight warps, kWarpsM of them below each other.
 template <int kN_, int kWarpsM>
@@ -110,15 +106,15 @@ FSV_DEVICE void store_element(uint16_t* p, float v) {
 struct TapAt {
   int t, h, w, channel;
 
-  FSV_DEVICE TapAt(const ConvGatherTask& task, int64_t k) {
-    int64_t row = k / task.slice;
-    channel = static_cast<int>(k % task.slice);
-    h = static_cast<int>(row % task.conv.kh);
+  FSV_DEVICE TapAt(const ConvGatherTask& task, int k) {
+    int row = k / task.slice;
+    channel = k % task.slice;
+    h = row % task.conv.kh;
     row /= task.conv.kh;
-    channel += static_cast<int>(row % task.slices) * task.slice;
+    channel += row % task.slices * task.slice;
     row /= task.slices;
-    w = static_cast<int>(row % task.conv.kw);
-    t = static_cast<int>(row / task.conv.kw);
+    w = row % task.conv.kw;
+    t = row / task.conv.kw;
   }
   FSV_DEVICE bool exists(const Conv& c) const { return t < c.kt && channel < c.in; }
 };
@@ -127,7 +123,7 @@ struct TapAt {
 struct PixelAt {
   int sample = -1, t = 0, h = 0, w = 0;
 
-  FSV_DEVICE PixelAt() = default;
+  PixelAt() = default;
   FSV_DEVICE PixelAt(const Conv& c, int64_t pixel) {
     if (pixel >= c.out_pixels()) return;
     w = static_cast<int>(pixel % c.out_width) * c.stride_w - c.pad_w;
@@ -172,14 +168,29 @@ struct Gather {
         PixelAt(task.conv, first_pixel + row + i * kRowsAtOnce);
   }
 
-  FSV_DEVICE void load(int64_t step, uint32_t stage) const {
-    const int64_t k = (step * kPiecesOfStep + piece) * kElements;
-    FSV_UNROLL for (int i = 0; i < kRows; i++) load_pixel(pixels[i], k, place(stage, row + i * kRowsAtOnce));
+  FSV_DEVICE void load(int step, uint32_t stage) const {
+    const int k = (step * kPiecesOfStep + piece) * kElements;
+    if (task.whole_pieces) {
+      const TapAt tap(task, k);
+      FSV_UNROLL for (int i = 0; i < kRows; i++) {
+        const T* from = input_at<T>(task, pixels[i], tap, group);
+        ptx::cp_async16(place(stage, row + i * kRowsAtOnce), from ? from : task.weight, from != nullptr);
+      }
+    } else {
+      for (int e = 0; e < kElements; e++) {
+        const TapAt tap(task, k + e);
+        FSV_UNROLL for (int i = 0; i < kRows; i++) {
+          const T* from = input_at<T>(task, pixels[i], tap, group);
+          const uint32_t to = place(stage, row + i * kRowsAtOnce) + e * static_cast<uint32_t>(sizeof(T));
+          ptx::sts(to, from ? ptx::ldg(from) : T{});
+        }
+      }
+    }
     const T* weight = static_cast<const T*>(task.weight);
     for (int r = row; r < Tile::kN; r += kRowsAtOnce) {
-      const int64_t n = first_n + r;
+      const int n = first_n + r;
       const bool inside = n < task.conv.out && k < task.k;
-      const int64_t chunk = group * (task.k / task.chunk) + k / task.chunk;
+      const int64_t chunk = int64_t{group} * (task.k / task.chunk) + k / task.chunk;
       const T* from = inside ? weight + (chunk * task.conv.out + n) * task.chunk + k % task.chunk : weight;
       ptx::cp_async16(place(stage + Tile::kM * kStepBytes, r), from, inside);
     }
@@ -188,23 +199,6 @@ struct Gather {
  private:
   FSV_DEVICE uint32_t place(uint32_t stage, int r) const {
     return ptx::swizzle(ptx::SW_64, stage + r * kStepBytes + piece * kPieceBytes);
-  }
-
-  FSV_DEVICE void load_pixel(const PixelAt& pixel, int64_t k, uint32_t to) const {
-    if (task.whole_pieces) {
-      const T* from = input_at<T>(task, pixel, TapAt(task, k), group);
-      ptx::cp_async16(to, from ? from : task.weight, from != nullptr);
-      return;
-    }
-    union {
-      T elements[kElements];
-      Piece piece;
-    } some;
-    FSV_UNROLL for (int e = 0; e < kElements; e++) {
-      const T* from = input_at<T>(task, pixel, TapAt(task, k + e), group);
-      some.elements[e] = from ? ptx::ldg(from) : T{};
-    }
-    ptx::sts(to, some.piece);
   }
 };
 
@@ -216,7 +210,7 @@ inline ConvGatherTask gather_task(const Conv& c, const ConvLayout& l, int elemen
   task.conv = c;
   task.slice = static_cast<int>(l.slice), task.slices = static_cast<int>(l.slices);
   task.chunk = static_cast<int>(l.chunk);
-  task.k = l.k;
+  task.k = static_cast<int>(l.k);
   task.x = x, task.before = before, task.weight = weight;
   const auto whole = [](auto value) { return static_cast<int64_t>(value) % kPieceBytes == 0; };
   task.whole_pieces = whole(c.in * element_bytes) && whole(c.channels * element_bytes) &&
@@ -235,7 +229,7 @@ inline constexpr int kConvGatherShared = 512 + Tile::kStages * (Tile::kM + Tile:
 
 /// A block a tile: pixel tiles, and in each the column tiles of all groups.
 template <class Tile>
-FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1) conv3d_portable(FSV_GRID_CONSTANT ConvGatherTask task) {
+FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 2) conv3d_portable(FSV_GRID_CONSTANT ConvGatherTask task) {
   using namespace conv3d_portable_detail;
   using T = typename Tile::Element;
   const Conv& c = task.conv;
@@ -243,23 +237,21 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1) conv3d_portable(FSV_GRID_CONSTANT 
   const int of_group = (c.out + Tile::kN - 1) / Tile::kN, tiles_n = of_group * c.groups;
   const int group = blockIdx.x % tiles_n / of_group, first_n = blockIdx.x % tiles_n % of_group * Tile::kN;
   const int64_t first_pixel = int64_t{blockIdx.x / tiles_n} * Tile::kM;
-  const int64_t steps =
-      (task.k + Gather<Tile>::kElements * kPiecesOfStep - 1) / (Gather<Tile>::kElements * kPiecesOfStep);
+  constexpr int kStep = Gather<Tile>::kElements * kPiecesOfStep;
+  const int steps = (task.k + kStep - 1) / kStep;
 
   const uint32_t shared = ptx::align_up(ptx::smem_base(), 512);
-  const auto stage = [&](int64_t step) {
-    return shared + static_cast<uint32_t>(step % Tile::kStages) * Gather<Tile>::kBytes;
-  };
+  const auto stage = [&](int step) { return shared + step % Tile::kStages * Gather<Tile>::kBytes; };
   const Gather<Tile> gather(task, first_pixel, group, first_n);
   Tile tile;
   for (int step = 0; step < Tile::kStages - 1; step++) {
     if (step < steps) gather.load(step, stage(step));
     ptx::cp_async_commit();
   }
-  for (int64_t step = 0; step < steps; step++) {
+  for (int step = 0; step < steps; step++) {
     ptx::cp_async_wait<Tile::kStages - 2>();
     ptx::syncthreads();  // this step is there, and all are done with the step whose stage is filled next
-    const int64_t next = step + Tile::kStages - 1;
+    const int next = step + Tile::kStages - 1;
     if (next < steps) gather.load(next, stage(next));
     ptx::cp_async_commit();
     tile.multiply(stage(step), stage(step) + Tile::kM * kStepBytes);

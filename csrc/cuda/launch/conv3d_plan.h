@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "cuda/kernels/conv3d_sm90.cuh"
+#include "cuda/tensor_map.h"
 
 namespace fsv::cuda {
 
@@ -114,17 +115,6 @@ void consider(ConvTile tile, const Conv& c, const ConvLayout& l, const ConvDevic
 
 }  // namespace conv3d_plan_detail
 
-/// What a tensor map says.
-struct MapSpec {
-  const void* base = nullptr;
-  int rank = 5;
-  int64_t extents[5] = {};
-  int64_t strides[4] = {};  ///< bytes, of all dimensions but the innermost
-  int box[5] = {};          ///< elements that are loaded
-  int steps[5] = {1, 1, 1, 1, 1};
-  ptx::Swizzle swizzle = ptx::SW_NONE;
-};
-
 inline Conv3dPlan plan_conv3d(const kernels::Conv& c, const kernels::ConvLayout& l,
                               const ConvDevice& device) {
   using namespace conv3d_plan_detail;
@@ -143,19 +133,13 @@ inline Conv3dPlan plan_conv3d(const kernels::Conv& c, const kernels::ConvLayout&
 
 namespace conv3d_plan_detail {
 
-/// Frames [B, T, H, W, C] of bf16.
-inline MapSpec frames_map(const void* base, int64_t channels, int64_t width, int64_t height, int64_t frames,
-                          int64_t batch) {
-  MapSpec m;
-  m.base = base;
-  const int64_t extents[5] = {channels, width, height, frames, batch};
-  int64_t stride = 2;
-  for (int i = 0; i < 5; i++) {
-    m.extents[i] = extents[i];
-    if (i > 0) m.strides[i - 1] = stride;
-    stride *= extents[i];
-  }
-  return m;
+/// Frames [B, T, H, W, C].
+inline TiledMap frames_map(const void* data, int channels, int width, int height, int frames, int batch) {
+  TiledMap map = {.dtype = DType::bf16, .data = data, .rank = 5};
+  map.dims = {channels, width, height, frames, batch};
+  int64_t stride = size_of(DType::bf16);
+  for (size_t i = 0; i < 4; i++) map.strides[i] = stride *= map.dims[i];
+  return map;
 }
 
 inline ptx::Swizzle swizzle_of(int elements) {
@@ -164,36 +148,35 @@ inline ptx::Swizzle swizzle_of(int elements) {
 
 }  // namespace conv3d_plan_detail
 
-/// Bricks of x or, of c.before frames, of before.
-inline MapSpec brick_map(const kernels::Conv& c, const kernels::ConvBox& b, const void* base, int frames) {
+/// Bricks of `frames` frames of x or of before.
+inline TiledMap brick_map(const kernels::Conv& c, const kernels::ConvBox& b, const void* data, int frames) {
   using namespace conv3d_plan_detail;
-  MapSpec m = frames_map(base, c.channels, c.width, c.height, frames, c.batch);
-  m.swizzle = swizzle_of(b.slice);
-  m.box[0] = b.slice, m.box[1] = b.box_w, m.box[2] = b.rows, m.box[3] = m.box[4] = 1;
-  m.steps[1] = c.stride_w, m.steps[2] = c.stride_h;
-  return m;
+  TiledMap map = frames_map(data, c.channels, c.width, c.height, frames, c.batch);
+  map.box = {b.slice, b.box_w, b.rows, 1, 1};
+  map.steps = {1, c.stride_w, c.stride_h, 1, 1};
+  map.swizzle = swizzle_of(b.slice);
+  return map;
 }
 
 /// Tiles of `columns` outputs of the packed weight.
-inline MapSpec weight_map(const kernels::ConvLayout& l, const kernels::ConvBox& b, int columns,
-                          const void* base) {
-  MapSpec m;
-  m.base = base;
-  m.rank = 3;
-  m.extents[0] = l.slice, m.extents[1] = l.out, m.extents[2] = l.groups * l.chunks();
-  m.strides[0] = l.slice * 2, m.strides[1] = l.out * l.slice * 2;
-  m.box[0] = b.slice, m.box[1] = columns, m.box[2] = b.weight_taps;
-  m.swizzle = conv3d_plan_detail::swizzle_of(b.slice);
-  return m;
+inline TiledMap weight_map(const kernels::ConvLayout& l, const kernels::ConvBox& b, int columns,
+                           const void* data) {
+  TiledMap map = {.dtype = DType::bf16, .data = data, .rank = 3};
+  map.dims = {l.slice, l.out, l.groups * l.chunks()};
+  map.strides = {l.slice * 2, l.out * l.slice * 2};
+  map.box = {b.slice, columns, b.weight_taps};
+  map.swizzle = conv3d_plan_detail::swizzle_of(b.slice);
+  return map;
 }
 
-/// Blocks of 64 pixels and a panel of channels of the result.
-inline MapSpec out_map(const kernels::Conv& c, const kernels::ConvBox& b, int panel, const void* base) {
+/// Blocks of 64 pixels and `panel` channels of the result.
+inline TiledMap out_map(const kernels::Conv& c, const kernels::ConvBox& b, int panel, const void* data) {
   using namespace conv3d_plan_detail;
-  MapSpec m = frames_map(base, c.out_channels, c.out_width, c.out_height, c.out_frames, c.batch);
-  m.swizzle = swizzle_of(panel);
-  m.box[0] = panel, m.box[1] = std::min(b.box_w, 64), m.box[2] = 64 / m.box[1], m.box[3] = m.box[4] = 1;
-  return m;
+  TiledMap map = frames_map(data, c.out_channels, c.out_width, c.out_height, c.out_frames, c.batch);
+  const int width = std::min(b.box_w, 64);
+  map.box = {panel, width, 64 / width, 1, 1};
+  map.swizzle = swizzle_of(panel);
+  return map;
 }
 
 }  // namespace fsv::cuda

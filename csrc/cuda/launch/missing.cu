@@ -14,7 +14,6 @@ FSV_MISSING(norm_modulate, NormModulate)
 FSV_MISSING(qk_norm_rope, QkNormRope)
 FSV_MISSING(pixel_norm, PixelNorm)
 FSV_MISSING(group_norm, GroupNorm)
-FSV_MISSING(conv3d, Conv3d)
 FSV_MISSING(unshuffle3d, Unshuffle3d)
 FSV_MISSING(shuffle3d, Shuffle3d)
 FSV_MISSING(randn, Randn)
@@ -34,11 +33,5 @@ FSV_MISSING(quantize_fp8, QuantizeFp8)
 FSV_MISSING(dequantize_fp8, DequantizeFp8)
 FSV_MISSING(all_finite, AllFinite)
 FSV_MISSING(dynamic_mask, DynamicMask)
-FSV_MISSING(pack, Pack)
-
-/// As they are stored.
-size_t CudaBackend::packed_bytes(const PackArgs& args) const {
-  return static_cast<size_t>(args.weight.bytes());
-}
 
 }  // namespace fsv::cuda

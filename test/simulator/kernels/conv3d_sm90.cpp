@@ -13,12 +13,12 @@ using namespace fsv::test;
 
 namespace {
 
-sim::TensorMap encode(const MapSpec& m) {
-  const auto list = [&](const auto* from, int count) {
-    return std::vector<std::decay_t<decltype(*from)>>(from, from + count);
-  };
-  return sim::encode_tiled(const_cast<void*>(m.base), 2, list(m.extents, m.rank), list(m.strides, m.rank - 1),
-                           list(m.box, m.rank), m.swizzle, list(m.steps, m.rank));
+sim::TensorMap encode(const TiledMap& m) {
+  const std::vector<int64_t> dims(m.dims.begin(), m.dims.begin() + m.rank);
+  const std::vector<int64_t> strides(m.strides.begin(), m.strides.begin() + m.rank - 1);
+  std::vector<int> box, steps(m.steps.begin(), m.steps.begin() + m.rank);
+  for (int i = 0; i < m.rank; i++) box.push_back(m.box[i] * m.steps[i]);
+  return sim::encode_tiled(const_cast<void*>(m.data), 2, dims, strides, box, m.swizzle, steps);
 }
 
 template <class Tile>

@@ -2,6 +2,8 @@
 // ways a launch is scheduled, and parts of a clip.
 #pragma once
 
+#include <span>
+
 #include "cuda/kernels/pack_conv.cuh"
 #include "simulator/kernels/conv_case.h"
 
@@ -89,10 +91,10 @@ struct Made {
 
 /// run(data, options) -> Made<T>: right, and the same bits, whatever the schedule.
 template <class T, class Run>
-void check_values(const ConvCase& c, const Run& run) {
+void check_values(const ConvCase& c, const Run& run, std::span<const Way> ways = kWays) {
   const ConvData<T> data(c);
   std::vector<T> first;
-  for (const Way& way : kWays) {
+  for (const Way& way : ways) {
     const Made<T> made = run(data, way.options());
     const std::string what = std::string(c.name) + ", " + way.name;
     std::string wrong = made.report.first();
