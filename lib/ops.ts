@@ -19,12 +19,17 @@ function deviceOf(tensor: Tensor, field: string): Device {
   return tensor.device
 }
 
-/** y = residual + gate · act(x Wᵀ + bias). x [..., K]; weight [N, K], plain or packed; gate [B, N] or the result's shape. → [..., N] */
+/**
+ * y = residual + gate · act(x Wᵀ + bias). x [..., K]; weight [N, K], plain or packed; gate [B, N] or the result's shape. → [..., N]
+ * With x and weight as `quantizeFp8` gives them, values and scales, the multiplication is of fp8; `dtype` is bf16 then by default.
+ */
 export function linear(
   x: Tensor,
   weight: Tensor,
   options: {
     bias?: Tensor
+    /** Row scales f32 [...] of an f8e4m3 x; the weight is f8e4m3 and plain then. */
+    xScale?: Tensor
     /** Row scales f32 [N] of an f8e4m3 weight. */
     weightScale?: Tensor
     gate?: Tensor
@@ -34,8 +39,9 @@ export function linear(
   } = {},
 ): Tensor {
   const device = deviceOf(x, 'linear.x')
-  const { bias, weightScale, gate, residual, activation, dtype = x.dtype } = options
-  const args = [handle(x), handle(weight), handle(weightScale), handle(bias), handle(gate), handle(residual)]
+  const { xScale, weightScale, bias, gate, residual, activation } = options
+  const dtype = options.dtype ?? (x.dtype === 'f8e4m3' ? 'bf16' : x.dtype)
+  const args = [x, xScale, weight, weightScale, bias, gate, residual].map(handle)
   return new Tensor(device, addon().linear(device.native, ...args, activation, dtype))
 }
 

@@ -30,8 +30,11 @@ const nothing = undefined as unknown as Tensor
 /** [what is called, "<field> must be <expected>, got <got>"] */
 const refusals: Record<string, [() => unknown, string][]> = {
   linear: [
-    [() => ops.linear(t([]), t([4, 8])), 'linear.x must be [..., K] f32 or bf16, got [] f32'],
-    [() => ops.linear(ids(2, 8), t([4, 8])), 'linear.x must be [..., K] f32 or bf16, got [2, 8] i32'],
+    [() => ops.linear(t([]), t([4, 8])), 'linear.x must be [..., K] f32 or bf16 or f8e4m3, got [] f32'],
+    [
+      () => ops.linear(ids(2, 8), t([4, 8])),
+      'linear.x must be [..., K] f32 or bf16 or f8e4m3, got [2, 8] i32',
+    ],
     [
       () => ops.linear(x(), nothing),
       'linear.weight must be [N, K] f32 or bf16 or f8e4m3, plain or packed_linear, got nothing',
@@ -44,6 +47,18 @@ const refusals: Record<string, [() => unknown, string][]> = {
     [
       () => ops.linear(t([2, 8], 'bf16'), t([4, 8], 'f8e4m3')),
       'linear.weightScale must be [4] f32, got nothing',
+    ],
+    [
+      () => ops.linear(t([2, 8], 'f8e4m3'), t([4, 8], 'bf16')),
+      'linear.weight must be [N, 8] f8e4m3 for this x, got [4, 8] bf16',
+    ],
+    [
+      () => ops.linear(t([2, 3, 8], 'f8e4m3'), t([4, 8], 'f8e4m3'), { xScale: t([2]), weightScale: t([4]) }),
+      'linear.xScale must be [2, 3] f32, got [2] f32',
+    ],
+    [
+      () => ops.linear(x(), t([4, 8]), { xScale: t([2, 3]) }),
+      'linear.xScale must be nothing beside an x that is not f8e4m3, got [2, 3] f32',
     ],
     [
       () => ops.linear(x(), t([4, 8]), { weightScale: t([4]) }),

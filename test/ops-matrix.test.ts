@@ -48,8 +48,8 @@ interface LinearCase {
   bias?: boolean
   gate?: 'sample' | 'element'
   residual?: boolean
-  /** Weight as fp8 codes with row scales. */
-  fp8?: boolean
+  /** The weight as fp8 codes with row scales, or x too. */
+  fp8?: 'weight' | 'both'
 }
 
 /** The value of an fp8 E4M3FN code. */
@@ -67,9 +67,13 @@ function makeLinear(c: LinearCase, seed: number) {
   const resultDtype = c.resultDtype ?? dtype
   const random = new Random(seed)
   const shape = [batch, tokens, outputs]
-  const x = random.array(sizeOf(c.x), dtype)
   const spread = 1 / Math.sqrt(Math.max(depth, 1))
-  const codes = Array.from({ length: outputs * depth }, () => random.integer(127) + 128 * random.integer(2))
+  const fp8Codes = (size: number) =>
+    Array.from({ length: size }, () => random.integer(127) + 128 * random.integer(2))
+  const xCodes = c.fp8 === 'both' ? fp8Codes(sizeOf(c.x)) : undefined
+  const xScales = random.array(batch * tokens, 'f32', 0.01)
+  const x = xCodes?.map(fp8Value) ?? random.array(sizeOf(c.x), dtype)
+  const codes = fp8Codes(outputs * depth)
   const scales = random.array(outputs, 'f32', 0.01 * spread)
   const weight = c.fp8 ? codes.map(fp8Value) : random.array(outputs * depth, dtype, spread)
   const bias = c.bias ? random.array(outputs) : undefined
@@ -78,14 +82,17 @@ function makeLinear(c: LinearCase, seed: number) {
   const residual = c.residual ? random.array(sizeOf(shape), resultDtype) : undefined
 
   const reference = (r: Round): number[] => {
-    // fp8 weights are multiplied as bf16 numbers: for the truth they are what they stand for.
+    // fp8 operands are multiplied as bf16 numbers: for the truth they are what they stand for.
     const rounded = r === exact ? exact : (v: number) => bf16(f32(v))
-    const w = c.fp8 ? weight.map((v, i) => rounded(v * scales[Math.floor(i / depth)]!)) : weight
+    const scaled = (values: readonly number[], by: readonly number[]) =>
+      values.map((v, i) => rounded(v * by[Math.floor(i / depth)]!))
+    const a = xCodes ? scaled(x, xScales) : x
+    const w = c.fp8 ? scaled(weight, scales) : weight
     const y: number[] = []
     for (let row = 0; row < batch * tokens; row++)
       for (let n = 0; n < outputs; n++) {
         let sum = 0
-        for (let k = 0; k < depth; k++) sum = r(sum + r(x[row * depth + k]! * w[n * depth + k]!))
+        for (let k = 0; k < depth; k++) sum = r(sum + r(a[row * depth + k]! * w[n * depth + k]!))
         if (bias) sum = r(sum + bias[n]!)
         sum = activate(activation, sum, r)
         const at = row * outputs + n
@@ -113,8 +120,10 @@ function makeLinear(c: LinearCase, seed: number) {
   return {
     shape,
     reference,
-    x: upload(device, x, c.x, dtype),
-    withPlain: (x: Tensor) => ops.linear(x, plain, { ...options, ...(weightScale && { weightScale }) }),
+    x: xCodes ? device.tensor(Uint8Array.from(xCodes), c.x, 'f8e4m3') : upload(device, x, c.x, dtype),
+    xScale: xCodes && upload(device, xScales, [batch, tokens]),
+    withPlain: (x: Tensor, xScale?: Tensor) =>
+      ops.linear(x, plain, { ...options, ...(weightScale && { weightScale }), ...(xScale && { xScale }) }),
     withPacked: (x: Tensor) => ops.linear(x, ops.packLinear(plain, weightScale), options),
     options,
   }
@@ -173,8 +182,39 @@ linear('a result of another dtype than x', async () => {
 })
 
 linear('fp8 weights with row scales', async () => {
-  await judgeLinear({ x: [1, 20, 70], outputs: 45, dtype: 'bf16', fp8: true, bias: true })
-  await judgeLinear({ x: [2, 1, 33], outputs: 3, dtype: 'bf16', resultDtype: 'f32', fp8: true })
+  await judgeLinear({ x: [1, 20, 70], outputs: 45, dtype: 'bf16', fp8: 'weight', bias: true })
+  await judgeLinear({ x: [2, 1, 33], outputs: 3, dtype: 'bf16', resultDtype: 'f32', fp8: 'weight' })
+})
+
+linear('fp8 on both sides, with a scale a row of each', async () => {
+  for (const [x, outputs] of [
+    [[2, 10, 70], 45],
+    [[1, 3, 33], 3],
+    [[2, 67, 400], 40],
+  ] as [[number, number, number], number][])
+    for (const resultDtype of floats) {
+      const made = makeLinear(
+        { x, outputs, dtype: 'bf16', resultDtype, fp8: 'both', bias: true, activation: 'silu', residual: true },
+        4,
+      )
+      await judge(made.withPlain(made.x, made.xScale), made.shape, made.reference, `[${x}] ${resultDtype}`)
+    }
+})
+
+linear('x quantised on the device, and a row of it alone', async () => {
+  const made = makeLinear({ x: [1, 70, 272], outputs: 24, dtype: 'bf16', fp8: 'weight', bias: true }, 6)
+  const { values, scales } = ops.quantizeFp8(made.x)
+  const y = made.withPlain(values, scales)
+  assert.is(y.dtype, 'bf16')
+  // Three mantissa bits: 6 % at most an element, of random sign.
+  const [actual, exactly] = [await y.toFloat32(), await made.withPlain(made.x).toFloat32()]
+  const square = (list: ArrayLike<number>) => Array.from(list).reduce((sum, v) => sum + v * v, 0)
+  assert.ok(square(actual.map((v, i) => v - exactly[i]!)) < 0.04 ** 2 * square(exactly))
+  await sameBits(
+    made.withPlain(values.slice(1, 5, 6), scales.slice(1, 5, 6)),
+    y.slice(1, 5, 6),
+    'row 5 alone',
+  )
 })
 
 linear('a depth of zero leaves the epilogue', async () => {

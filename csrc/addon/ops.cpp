@@ -14,6 +14,7 @@ using Info = Napi::CallbackInfo;
 Napi::Value run_linear(Arguments in) {
   LinearArgs a;
   a.x = in.tensor("x");
+  a.x_scale = in.tensor("xScale");
   a.weight = in.tensor("weight");
   a.weight_scale = in.tensor("weightScale");
   a.bias = in.tensor("bias");

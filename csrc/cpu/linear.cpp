@@ -50,7 +50,7 @@ void CpuBackend::linear(const LinearArgs& args) {
   const int64_t rows = args.x.shape.elements(0, args.x.shape.rank - 1);
   if (rows == 0 || n == 0) return;
   const GemmKernels& gemm = *kernels_.gemm;
-  const bool bf16 = args.x.dtype == DType::bf16;
+  const bool bf16 = args.x.dtype != DType::f32;  // what fp8 becomes
   const bool plain = args.weight.layout == Layout::plain;
   const DType operand = bf16 ? gemm.bf16_operand : DType::f32;
   const int64_t block = bf16 ? gemm.row_block_bf16 : gemm.row_block_f32;
@@ -97,8 +97,9 @@ void CpuBackend::linear(const LinearArgs& args) {
       task.a = args.x.as<char>() + row * x_row;
       task.row_stride = x_row;
       if (copied) {
-        gemm.copy_rows(
-            {args.x.as<char>() + row * x_row, args.x.dtype, operand, x_row, copied_row, task.rows, k, copy});
+        gemm.copy_rows({args.x.as<char>() + row * x_row, args.x.dtype, operand,
+                        args.x_scale ? args.x_scale.as<float>() + row : nullptr, x_row, copied_row, task.rows,
+                        k, copy});
         task.a = copy;
         task.row_stride = copied_row;
       }

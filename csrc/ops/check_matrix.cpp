@@ -5,13 +5,24 @@ namespace fsv {
 
 TensorSpec check(const LinearArgs& a) {
   const Contract op("linear");
-  op.operand("x", a.x, "[..., K]", kFloats);
+  op.operand("x", a.x, "[..., K]", kAnyFloats);
   op.weight("weight", a.weight, "[N, K]", kAnyFloats, Layout::packed_linear);
   const int64_t n = a.weight.shape[0], k = a.x.shape[-1];
   const bool fp8 = a.weight.dtype == DType::f8e4m3;
-  // fp8 weights become bf16 on their way into the multiplication, plain or packed.
-  op.require(a.weight.shape[1] == k && (fp8 ? DType::bf16 : a.weight.dtype) == a.x.dtype, "weight", a.weight,
-             "[N, ", k, "] ", a.x.dtype == DType::bf16 ? "bf16 or f8e4m3" : "f32", " for this x");
+  // fp8 weights become bf16 on their way to a bf16 x, plain or packed.
+  const bool fits = fp8 ? a.x.dtype != DType::f32 : a.weight.dtype == a.x.dtype;
+  op.require(a.weight.shape[1] == k && fits, "weight", a.weight, "[N, ", k, "] ",
+             a.x.dtype == DType::bf16  ? "bf16 or f8e4m3"
+             : a.x.dtype == DType::f32 ? "f32"
+                                       : "f8e4m3",
+             " for this x");
+  if (a.x.dtype == DType::f8e4m3) {
+    Shape rows = a.x.shape;
+    rows.rank--;
+    op.exactly("x_scale", a.x_scale, DType::f32, rows);
+  } else {
+    op.require(!a.x_scale, "x_scale", a.x_scale, "nothing beside an x that is not f8e4m3");
+  }
   if (fp8)
     op.exactly("weight_scale", a.weight_scale, DType::f32, {n});
   else

@@ -35,7 +35,7 @@ Cost cost(const LinearArgs& a) {
   const double multiply = 2.0 * static_cast<double>(a.x.shape[-1]);
   const double epilogue = steps({&a.bias, &a.gate, &a.residual}) + flops(a.activation);
   return {elements(y) * (multiply + epilogue),
-          moved(y, {&a.x, &a.weight, &a.weight_scale, &a.bias, &a.gate, &a.residual})};
+          moved(y, {&a.x, &a.x_scale, &a.weight, &a.weight_scale, &a.bias, &a.gate, &a.residual})};
 }
 
 Cost cost(const AttentionArgs& a) {

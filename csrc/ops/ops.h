@@ -23,11 +23,12 @@ struct Cost {
 };
 
 /// y = residual + gate * act(x W^T + bias).
-/// x [..., K]; weight [N, K] (plain, or packed_linear; f8e4m3 with weight_scale f32 [N]); bias f32 [N];
+/// x [..., K]; weight [N, K] (plain, or packed_linear; f8e4m3 with weight_scale f32 [N]); x of f8e4m3 has
+/// x_scale f32 [...] (of quantize_fp8) and a plain weight of f8e4m3; bias f32 [N];
 /// gate f32 [B, N] with B = x.shape[0] (constant over the tokens of a sample), or of the result's dtype and
 /// shape; residual of the result's dtype and shape. Result [..., N] of `dtype` (f32 or bf16).
 struct LinearArgs {
-  TensorView x, weight, weight_scale, bias, gate, residual, out;
+  TensorView x, x_scale, weight, weight_scale, bias, gate, residual, out;
   Activation activation = Activation::none;
   DType dtype = DType::f32;
 };

@@ -176,12 +176,30 @@ void pack(const PackTask& task) {
   }
 }
 
+void copy_fp8_row(const uint8_t* from, float scale, int64_t k, DType to_dtype, void* to) {
+  for (int64_t i = 0; i < k; i += kLanes) {
+    const int64_t n = k - i < kLanes ? k - i : kLanes;
+    float values[kLanes] = {};
+    for (int64_t j = 0; j < n; j++) values[j] = kF8.at[from[i + j]] * scale;
+    uint16_t halves[kLanes];
+    store_bf16_some(halves, load(values), kLanes);
+    if (to_dtype == DType::bf16)
+      std::memcpy(static_cast<uint16_t*>(to) + i, halves, static_cast<size_t>(n) * 2);
+    else
+      store_some(static_cast<float*>(to) + i, load_bf16_some(halves, n), n);
+  }
+}
+
 void copy_rows(const CopyRowsTask& task) {
   const char* from = static_cast<const char*>(task.from);
   char* to = static_cast<char*>(task.to);
   for (int64_t r = 0; r < task.rows; r++, from += task.from_stride, to += task.to_stride) {
     if (task.from_dtype == task.to_dtype) {
       std::memcpy(to, from, static_cast<size_t>(task.k) * size_of(task.to_dtype));
+      continue;
+    }
+    if (task.from_dtype == DType::f8e4m3) {
+      copy_fp8_row(reinterpret_cast<const uint8_t*>(from), task.scales[r], task.k, task.to_dtype, to);
       continue;
     }
     const uint16_t* halves = reinterpret_cast<const uint16_t*>(from);

@@ -88,10 +88,12 @@ struct PackTask {
   int64_t panel_stride = 0;  ///< bytes
 };
 
-/// Rows of f32 or bf16 copied (or widened, bf16 -> f32) to another place and stride.
+/// Rows of f32 or bf16 copied (or widened, bf16 -> f32) to another place and stride. Rows of f8e4m3 are
+/// multiplied by their scale and rounded to bf16, and widened from there.
 struct CopyRowsTask {
   const void* from = nullptr;
   DType from_dtype = DType::f32, to_dtype = DType::f32;
+  const float* scales = nullptr;           ///< [rows], of f8e4m3
   int64_t from_stride = 0, to_stride = 0;  ///< bytes
   int64_t rows = 0, k = 0;
   void* to = nullptr;
