@@ -8,6 +8,7 @@
 #define FSV_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define FSV_GRID_CONSTANT const __grid_constant__
 #define FSV_UNROLL _Pragma("unroll")
+#define FSV_ROLLED _Pragma("unroll 1")
 #else
 #define FSV_KERNEL inline
 #define FSV_DEVICE inline
@@ -15,6 +16,7 @@
 #define FSV_BOUNDS(threads, blocks)
 #define FSV_GRID_CONSTANT const
 #define FSV_UNROLL
+#define FSV_ROLLED
 #endif
 
 // Bodies of kernels that need wgmma or setmaxnreg stand under `#if FSV_SM90A`, so that one .cu builds for
