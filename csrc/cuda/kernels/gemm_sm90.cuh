@@ -1,0 +1,330 @@
+// GEMM for Hopper: y = epilogue(x W^T), x [m, k] and W [n, k] of bf16 or of fp8 e4m3. Persistent and
+// warp-specialised: one thread of the first warpgroup keeps a ring of stages filled by TMA, the other two
+// warpgroups multiply 64 rows each with wgmma and finish them. The block's next tile is being loaded while
+// the last one is finished, and its result leaves by TMA while the next is multiplied. Structure after
+// CUTLASS's cooperative kernel and DeepGEMM; tile shapes: launch/linear_plan.h.
+//
+// Ragged edges cost no code: TMA fills with zeros what lies outside of x and W and drops what lies outside of
+// y.
+//
+// Every sum runs over k in steps of one wgmma, whatever the tile: a row's bits depend on nothing but the row.
+#pragma once
+#include "cuda/kernels/gemm_epilogue.cuh"
+#include "cuda/kernels/gemm_schedule.h"
+
+namespace fsv::cuda::kernels {
+
+enum class Operand { bf16, e4m3 };
+
+template <Operand kOperand_, int kN_>
+struct GemmTile {
+  static constexpr Operand kOperand = kOperand_;
+  static constexpr int kM = 128, kN = kN_;
+  static constexpr int kThreads = 384;
+  /// A stage holds 128 bytes of every row, one swizzle span.
+  static constexpr int kK = kOperand == Operand::bf16 ? 64 : 128;
+  /// Columns of a box of the result.
+  static constexpr int kPanel = kN % 64 == 0 ? 64 : 32;
+  static constexpr ptx::Swizzle kPanelSwizzle = kPanel == 64 ? ptx::SW_128 : ptx::SW_64;
+
+  static constexpr uint32_t kXBytes = kM * 128, kWBytes = kN * 128, kStageBytes = kXBytes + kWBytes;
+  static constexpr uint32_t kGroupStaging = 64 * kN * 2;  ///< the result of one warpgroup, in bf16
+  static constexpr uint32_t kMostShared = 232448, kAlignment = 1024, kMostBarriers = 256;
+  static constexpr int kFit = (kMostShared - kAlignment - kMostBarriers - 2 * kGroupStaging) / kStageBytes;
+  static constexpr int kStages = kFit < 8 ? kFit : 8;
+
+  static constexpr uint32_t kStaging = kStages * kStageBytes;
+  static constexpr uint32_t kBarriers = kStaging + 2 * kGroupStaging;
+  static constexpr uint32_t kShared = kBarriers + kMostBarriers + kAlignment;
+
+  static_assert(kN % 32 == 0 && kN <= 256, "chunks of 32 columns; one wgmma is at most 256 wide");
+  static_assert(kStages >= 3, "two stages cannot hide the latency of a load");
+};
+
+struct GemmArgs {
+  int m = 0, n = 0, k = 0;
+  TileOrder order;      ///< of what a cluster computes: `cluster` tiles below each other
+  int cluster = 1;      ///< 1, or 2: both blocks load half of W's tile for both
+  bool by_tma = false;  ///< the result is bf16 and TMA can address its rows
+  GemmEpilogue epilogue;
+};
+
+/// Addresses in shared memory. Barriers: `full` and `empty` of each stage, and one for each warpgroup's
+/// residual.
+template <class Tile>
+struct GemmShared {
+  uint32_t base;
+
+  FSV_DEVICE uint32_t x(int stage) const { return base + stage * Tile::kStageBytes; }
+  FSV_DEVICE uint32_t w(int stage) const { return x(stage) + Tile::kXBytes; }
+  FSV_DEVICE uint32_t staging(int group) const { return base + Tile::kStaging + group * Tile::kGroupStaging; }
+  FSV_DEVICE uint32_t full(int stage) const { return base + Tile::kBarriers + 8 * stage; }
+  FSV_DEVICE uint32_t empty(int stage) const { return full(Tile::kStages + stage); }
+  FSV_DEVICE uint32_t residual(int group) const { return full(2 * Tile::kStages + group); }
+};
+
+/// Where a thread stands in the ring of stages. The parity flips each time round.
+template <class Tile>
+struct RingPlace {
+  int stage = 0;
+  uint32_t parity = 0;
+
+  FSV_DEVICE void advance() {
+    if (++stage < Tile::kStages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
+/// The tiles of one block: calls body(first row, first column) for each.
+template <class Tile, class Body>
+FSV_DEVICE void each_tile(const GemmArgs& args, const Body& body) {
+  const int cluster = blockIdx.x / args.cluster, rank = blockIdx.x % args.cluster;
+  for (int i = cluster; i < args.order.count(); i += gridDim.x / args.cluster) {
+    const TileAt tile = args.order[i];
+    body((tile.m * args.cluster + rank) * Tile::kM, tile.n * Tile::kN);
+  }
+}
+
+/// The producer: one thread.
+template <class Tile>
+FSV_DEVICE void load_tiles(const GemmArgs& args, const GemmShared<Tile>& shared, const ptx::TensorMap* x,
+                           const ptx::TensorMap* w) {
+  const int steps = (args.k + Tile::kK - 1) / Tile::kK;
+  const int rank = blockIdx.x % args.cluster;
+  RingPlace<Tile> at;
+  each_tile<Tile>(args, [&](int row, int col) {
+    for (int step = 0; step < steps; step++, at.advance()) {
+      const uint32_t full = shared.full(at.stage);
+      ptx::mbar_wait_cluster(shared.empty(at.stage), at.parity ^ 1);
+      ptx::mbar_arrive_expect_tx(full, Tile::kStageBytes);
+      ptx::tma_load_2d(shared.x(at.stage), x, full, step * Tile::kK, row);
+      if (args.cluster == 1)
+        ptx::tma_load_2d(shared.w(at.stage), w, full, step * Tile::kK, col);
+      else
+        ptx::tma_load_multicast_2d(shared.w(at.stage) + rank * (Tile::kWBytes / 2), w, full, uint16_t{3},
+                                   step * Tile::kK, col + rank * (Tile::kN / 2));
+    }
+  });
+}
+
+/// The 64 x kN sums of a warpgroup over one tile's depth. `after_first` runs when the first products are
+/// under way.
+template <class Tile, class AfterFirst>
+FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, int group, RingPlace<Tile>& at,
+                         float (&sums)[Tile::kN / 2], const AfterFirst& after_first) {
+  const int steps = (args.k + Tile::kK - 1) / Tile::kK, thread = threadIdx.x % 128;
+  // Stages whose W came from both blocks of a cluster are free when both have used them.
+  const auto release = [&](int stage) {
+    if (args.cluster == 1) {
+      if (thread == 0) ptx::mbar_arrive(shared.empty(stage));
+    } else if (thread < 2) {
+      ptx::mbar_arrive_cluster(ptx::mapa(shared.empty(stage), thread));
+    }
+  };
+  const auto x_of = [&](int stage) {
+    return ptx::gmma_desc(shared.x(stage) + group * 64 * 128, 16, 1024, ptx::SW_128);
+  };
+  const auto w_of = [&](int stage) { return ptx::gmma_desc(shared.w(stage), 16, 1024, ptx::SW_128); };
+
+  if constexpr (Tile::kOperand == Operand::bf16) {
+    int previous = 0;
+    for (int step = 0; step < steps; step++, at.advance()) {
+      ptx::mbar_wait(shared.full(at.stage), at.parity);
+      const uint64_t x = x_of(at.stage), w = w_of(at.stage);
+      ptx::wgmma_fence();
+      FSV_UNROLL for (int i = 0; i < 4; i++)
+          ptx::wgmma_bf16<Tile::kN>(sums, x + 2 * i, w + 2 * i, (step | i) != 0);
+      ptx::wgmma_commit();
+      ptx::wgmma_wait<1>(sums);  // the step before this one has finished reading
+      if (step == 0)
+        after_first();
+      else
+        release(previous);
+      previous = at.stage;
+    }
+    ptx::wgmma_wait<0>(sums);
+    release(previous);
+  } else {
+    // Tensor cores add fp8 products with few bits: sums of 128 are promoted to f32 (DeepGEMM).
+    float part[Tile::kN / 2];
+    FSV_UNROLL for (float& sum : sums) sum = 0;
+    for (int step = 0; step < steps; step++, at.advance()) {
+      ptx::mbar_wait(shared.full(at.stage), at.parity);
+      const uint64_t x = x_of(at.stage), w = w_of(at.stage);
+      ptx::wgmma_fence();
+      FSV_UNROLL for (int i = 0; i < 4; i++) ptx::wgmma_e4m3<Tile::kN>(part, x + 2 * i, w + 2 * i, i != 0);
+      ptx::wgmma_commit();
+      if (step == 0) after_first();
+      ptx::wgmma_wait<0>(part);
+      release(at.stage);
+      FSV_UNROLL for (int i = 0; i < Tile::kN / 2; i++) sums[i] += part[i];
+    }
+  }
+}
+
+/// What the columns of a pair share, and what a row gives to all of its columns.
+struct ColumnTerms {
+  float2 bias = {0, 0}, scale = {1, 1};
+
+  FSV_DEVICE ColumnTerms(const GemmEpilogue& e, int col) {
+    if (col >= e.n) return;
+    if (e.bias) bias = ptx::ldg(reinterpret_cast<const float2*>(e.bias + col));
+    if (e.col_scale) scale = ptx::ldg(reinterpret_cast<const float2*>(e.col_scale + col));
+  }
+};
+
+struct RowTerms {
+  int64_t gate_at = 0;  ///< of a row that is not there too: its values go nowhere
+  float scale = 1;
+
+  FSV_DEVICE RowTerms(const GemmEpilogue& e, int64_t row) {
+    if (row >= e.m) return;
+    if (e.gate) gate_at = e.gate_at(row);
+    if (e.row_scale) scale = ptx::ldg(e.row_scale + row);
+  }
+  FSV_DEVICE float2 gate(const GemmEpilogue& e, int col) const {
+    if (col >= e.n) return {0, 0};
+    const int64_t at = gate_at + col;
+    if (e.gate_f32())
+      return ptx::ldg(reinterpret_cast<const float2*>(static_cast<const float*>(e.gate) + at));
+    const auto two = ptx::ldg(reinterpret_cast<const uint32_t*>(static_cast<const uint16_t*>(e.gate) + at));
+    return {ptx::bf16_lo(two), ptx::bf16_hi(two)};
+  }
+};
+
+/// Finishes a warpgroup's sums into its staging, as boxes of kPanel columns in TMA's swizzle; the residual
+/// lies there already. ldmatrix and stmatrix deal out 8 x 8 elements just as wgmma does its sums.
+template <class Tile>
+FSV_DEVICE void finish_sums(const GemmEpilogue& e, const float (&sums)[Tile::kN / 2], uint32_t staging,
+                            int row, int col) {
+  const int lane = ptx::lane_id(), warp = threadIdx.x / 32 % 4;
+  const RowTerms upper(e, row + warp * 16 + lane / 4), lower(e, row + warp * 16 + lane / 4 + 8);
+  // Lane 8i + r addresses row r of matrix i: upper left, lower left, upper right, lower right.
+  const int matrix_row = warp * 16 + lane % 16, matrix_col = lane / 16 * 8;
+  FSV_UNROLL for (int c = 0; c < Tile::kN; c += 16) {
+    const int panel = (c + matrix_col) / Tile::kPanel, in_panel = (c + matrix_col) % Tile::kPanel;
+    const uint32_t at = ptx::swizzle(Tile::kPanelSwizzle, staging + panel * (64 * Tile::kPanel * 2) +
+                                                              matrix_row * (Tile::kPanel * 2) + in_panel * 2);
+    uint32_t residual[4] = {};
+    if (e.residual) ptx::ldmatrix_x4(residual, at);
+
+    float v[8];
+    FSV_UNROLL for (int i = 0; i < 8; i++) v[i] = sums[c / 2 + i];
+    const int left = col + c + lane % 4 * 2;
+    FSV_UNROLL for (int h = 0; h < 2; h++) {
+      const ColumnTerms column(e, left + 8 * h);
+      v[4 * h] = fmaf(v[4 * h], upper.scale * column.scale.x, column.bias.x);
+      v[4 * h + 1] = fmaf(v[4 * h + 1], upper.scale * column.scale.y, column.bias.y);
+      v[4 * h + 2] = fmaf(v[4 * h + 2], lower.scale * column.scale.x, column.bias.x);
+      v[4 * h + 3] = fmaf(v[4 * h + 3], lower.scale * column.scale.y, column.bias.y);
+    }
+    activate(e.activation, v);
+    float2 gates[4] = {{1, 1}, {1, 1}, {1, 1}, {1, 1}};
+    if (e.gate)
+      FSV_UNROLL for (int i = 0; i < 4; i++) gates[i] = (i % 2 ? lower : upper).gate(e, left + i / 2 * 8);
+    FSV_UNROLL for (int i = 0; i < 4; i++) residual[i] =
+        ptx::pack_bf16(fmaf(v[2 * i], gates[i].x, ptx::bf16_lo(residual[i])),
+                       fmaf(v[2 * i + 1], gates[i].y, ptx::bf16_hi(residual[i])));
+    ptx::stmatrix_x4(at, residual[0], residual[1], residual[2], residual[3]);
+  }
+}
+
+/// Finishes a warpgroup's sums by chunks, each warp in its quarter of the staging.
+template <class Tile>
+FSV_DEVICE void finish_by_chunks(const GemmEpilogue& e, const float (&sums)[Tile::kN / 2], uint32_t staging,
+                                 int row, int col) {
+  constexpr int kAtOnce = Tile::kN / 64 * kChunkCols;  // columns of f32 where a quarter holds kN of bf16
+  constexpr uint32_t kChunkBytes = 16 * kChunkRowBytes;
+  const int warp = threadIdx.x / 32 % 4;
+  const uint32_t chunks = staging + warp * (Tile::kGroupStaging / 4);
+  FSV_UNROLL for (int first = 0; first < Tile::kN; first += kAtOnce) {
+    const int cols = Tile::kN - first < kAtOnce ? Tile::kN - first : kAtOnce;
+    FSV_UNROLL for (int c = 0; c < cols; c += 8)
+        put_fragment(chunks + c / kChunkCols * kChunkBytes, 0, c % kChunkCols, sums + (first + c) / 2);
+    FSV_ROLLED for (int c = 0; c < cols; c += kChunkCols)
+        finish_chunk(e, chunks + c / kChunkCols * kChunkBytes, 16, row + warp * 16, col + first + c);
+  }
+}
+
+/// A consumer warpgroup: `group` 0 or 1 takes the upper or lower 64 rows of every tile.
+template <class Tile>
+FSV_DEVICE void multiply_tiles(const GemmArgs& args, const GemmShared<Tile>& shared, int group,
+                               const ptx::TensorMap* residual, const ptx::TensorMap* out) {
+  constexpr uint32_t kPanelBytes = 64 * Tile::kPanel * 2;
+  const GemmEpilogue& e = args.epilogue;
+  const bool leader = threadIdx.x % 128 == 0;
+  const uint32_t staging = shared.staging(group);
+  const bool staged_residual = args.by_tma && e.residual;
+  RingPlace<Tile> at;
+  uint32_t residual_parity = 0;
+  each_tile<Tile>(args, [&](int tile_row, int col) {
+    const int row = tile_row + group * 64;
+    float sums[Tile::kN / 2];
+    multiply<Tile>(args, shared, group, at, sums, [&] {
+      if (!leader) return;
+      ptx::bulk_wait_read<0>();  // the tile before this one has left the staging
+      if (!staged_residual) return;
+      ptx::mbar_arrive_expect_tx(shared.residual(group), Tile::kGroupStaging);
+      for (int p = 0; p < Tile::kN / Tile::kPanel; p++)
+        ptx::tma_load_2d(staging + p * kPanelBytes, residual, shared.residual(group), col + p * Tile::kPanel,
+                         row);
+    });
+    if (!args.by_tma) return finish_by_chunks<Tile>(e, sums, staging, row, col);
+    ptx::bar_sync(1 + group, 128);  // the leader has seen the staging free
+    if (staged_residual) {
+      ptx::mbar_wait(shared.residual(group), residual_parity);
+      residual_parity ^= 1;
+    }
+    finish_sums<Tile>(e, sums, staging, row, col);
+    ptx::fence_proxy_async();
+    ptx::bar_sync(1 + group, 128);
+    if (leader) {
+      for (int p = 0; p < Tile::kN / Tile::kPanel; p++)
+        ptx::tma_store_2d(out, staging + p * kPanelBytes, col + p * Tile::kPanel, row);
+      ptx::bulk_commit();
+    }
+  });
+  if (leader) ptx::bulk_wait<0>();
+}
+
+/// Blocks of kThreads threads and kShared bytes, in clusters of args.cluster. Boxes: x [kM, kK], w [kN /
+/// cluster, kK] in 128 byte swizzle; residual and out [64, kPanel] in kPanelSwizzle (only read with by_tma).
+template <class Tile>
+FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1)
+    gemm_sm90(FSV_GRID_CONSTANT ptx::TensorMap x, FSV_GRID_CONSTANT ptx::TensorMap w,
+              FSV_GRID_CONSTANT ptx::TensorMap residual, FSV_GRID_CONSTANT ptx::TensorMap out,
+              FSV_GRID_CONSTANT GemmArgs args) {
+#if FSV_SM90A
+  const GemmShared<Tile> shared{ptx::align_up(ptx::smem_base(), Tile::kAlignment)};
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < Tile::kStages; stage++) {
+      ptx::mbar_init(shared.full(stage), 1);
+      ptx::mbar_init(shared.empty(stage), 2 * args.cluster);
+    }
+    for (int group = 0; group < 2; group++) ptx::mbar_init(shared.residual(group), 1);
+    ptx::fence_mbar_init();
+  }
+  if (args.cluster == 1)
+    ptx::syncthreads();
+  else
+    ptx::cluster_sync();
+
+  // 384 threads start with 168 registers each: the producer's warpgroup hands most of its own to the sums.
+  if (threadIdx.x < 128) {
+    ptx::setmaxnreg_dec<40>();
+    if (threadIdx.x < 32 && ptx::elect_one()) {
+      ptx::tma_prefetch_desc(&x);
+      ptx::tma_prefetch_desc(&w);
+      load_tiles<Tile>(args, shared, &x, &w);
+    }
+    ptx::syncwarp();
+  } else {
+    ptx::setmaxnreg_inc<232>();
+    multiply_tiles<Tile>(args, shared, threadIdx.x / 128 - 1, &residual, &out);
+  }
+  if (args.cluster > 1) ptx::cluster_sync();  // a block stays until its neighbour has nothing more to send
+#endif
+}
+
+}  // namespace fsv::cuda::kernels

@@ -1,0 +1,32 @@
+// gemm_f32.cuh: values against double at awkward shapes.
+#include "cuda/kernels/gemm_f32.cuh"
+
+#include "gemm_check.h"
+
+namespace {
+
+using namespace gemm_check;
+using namespace fsv::cuda::kernels;
+
+bool test(const Case& c, int padding = 0) {
+  const Problem problem(c, fsv::DType::f32, c.k, c.k + padding);
+  return holds(problem, [&](const Problem& p, const sim::Options& options) {
+    FmaArgs args{static_cast<const float*>(p.x.data()), static_cast<const float*>(p.w.data()), c.k,
+                 c.k + padding, p.epilogue()};
+    const int blocks = (c.m + FmaTile::kM - 1) / FmaTile::kM * ((c.n + FmaTile::kN - 1) / FmaTile::kN);
+    return sim::launch(dim3(blocks), dim3(FmaTile::kThreads), dim3(1), FmaTile::kShared, options,
+                       [&] { gemm_f32(args); });
+  });
+}
+
+bool all() {
+  return test({"all of the epilogue", 70, 132, 50, true, Activation::gelu, Gate::sample, true, true}) &&
+         test({"odd columns", 65, 67, 33, true, Activation::silu, Gate::element, true, true}, 3) &&
+         test({"bf16 result", 5, 20, 16, true, Activation::gelu_tanh, Gate::none, true}) &&
+         test({"one", 1, 1, 1, true, Activation::none, Gate::none, false, true}) &&
+         test({"no depth", 3, 5, 0, true, Activation::relu, Gate::none, true, true});
+}
+
+}  // namespace
+
+int main() { return all() ? 0 : 1; }
