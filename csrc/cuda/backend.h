@@ -57,6 +57,7 @@ class CudaBackend final : public Backend {
   using Backend::workspace_bytes;
   size_t workspace_bytes(const LinearAttentionArgs& args) const override;
   size_t workspace_bytes(const Conv3dArgs& args) const override;
+  size_t workspace_bytes(const LinearArgs& args) const override;
 
  private:
   const Card& card() const { return card_; }

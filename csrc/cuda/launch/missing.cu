@@ -8,7 +8,6 @@ namespace fsv::cuda {
     throw Error(code::kUnsupportedDevice, "the CUDA backend has no kernel for " #name " yet"); \
   }
 
-FSV_MISSING(linear, Linear)
 FSV_MISSING(layer_memory, LayerMemory)
 FSV_MISSING(norm_modulate, NormModulate)
 FSV_MISSING(qk_norm_rope, QkNormRope)
@@ -29,8 +28,6 @@ FSV_MISSING(activate, Activate)
 FSV_MISSING(glu, Glu)
 FSV_MISSING(from_rgb8, FromRgb8)
 FSV_MISSING(to_rgb8, ToRgb8)
-FSV_MISSING(quantize_fp8, QuantizeFp8)
-FSV_MISSING(dequantize_fp8, DequantizeFp8)
 FSV_MISSING(all_finite, AllFinite)
 FSV_MISSING(dynamic_mask, DynamicMask)
 

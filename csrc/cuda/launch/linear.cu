@@ -1,0 +1,207 @@
+// y = residual + gate * act(x W^T + bias) on a card: which kernel, and its arguments.
+#include "cuda/backend.h"
+#include "cuda/kernels/gemm_f32.cuh"
+#include "cuda/kernels/gemm_sm80.cuh"
+#include "cuda/kernels/gemm_sm90.cuh"
+#include "cuda/launch/linear_plan.h"
+#include "cuda/launch/pack_linear.h"
+#include "cuda/tensor_map.h"
+
+namespace fsv::cuda {
+namespace {
+
+/// A linear layer as matrices: x [m, k], W [n, k] with rows `w_stride` elements apart.
+struct Matrices {
+  int64_t m, n, k, w_stride;
+  const void* x;
+  const void* w;
+  DType w_dtype;
+
+  explicit Matrices(const LinearArgs& args)
+      : m(args.x.shape.elements(0, args.x.shape.rank - 1)),
+        n(args.weight.shape[0]),
+        k(args.weight.shape[1]),
+        w_stride(args.weight.layout == Layout::plain ? k : packed_stride(args.weight.dtype, k)),
+        x(args.x.data),
+        w(args.weight.data),
+        w_dtype(args.weight.dtype) {}
+};
+
+/// What is brought into another form in scratch memory before wgmma can read it: bytes, 0 where it lies well.
+struct Prepared {
+  size_t w = 0, x = 0;
+
+  Prepared(const LinearArgs& args, bool hopper) {
+    const DType dtype = args.x.dtype;
+    if (gemm_family(dtype, args.weight.shape[1], hopper) != GemmFamily::wgmma) return;
+    const auto scratch = [](int64_t bytes) { return static_cast<size_t>(round_up(bytes, 512)); };
+    // There is no product of bf16 and fp8: such a weight is packed, every time. A network packs it once.
+    if (packs(args)) w = scratch(static_cast<int64_t>(packed_linear_bytes(args.weight)));
+    // Views begin anywhere. (mma could read them, but might round differently.)
+    else if (!can_be_mapped(args.weight.data, 0))
+      w = scratch(args.weight.bytes());
+    if (!can_be_mapped(args.x.data, 0)) x = scratch(args.x.bytes());
+  }
+  static bool packs(const LinearArgs& args) {
+    return args.x.dtype == DType::bf16 && args.weight.dtype == DType::f8e4m3;
+  }
+  size_t bytes() const { return w + x; }
+};
+
+kernels::GemmEpilogue epilogue_of(const LinearArgs& args, const Matrices& of) {
+  kernels::GemmEpilogue e;
+  e.bias = args.bias.as<float>();
+  if (args.x_scale) {  // else the weight's scales are multiplied in before
+    e.row_scale = args.x_scale.as<float>();
+    e.col_scale = args.weight_scale.as<float>();
+  }
+  e.gate = args.gate.data;
+  e.residual = args.residual.data;
+  e.out = args.out.data;
+  e.m = of.m;
+  e.n = of.n;
+  const bool gate_like_result = args.gate.shape.elements() == of.m * of.n && args.gate.dtype == args.dtype;
+  if (args.gate && !gate_like_result) e.gate_rows = of.m / args.x.shape[0];
+  e.activation = args.activation;
+  e.out_f32 = args.dtype == DType::f32;
+  return e;
+}
+
+/// Whether TMA can address the rows of y and of the residual, and pairs of the other terms can be loaded at
+/// once.
+bool stores_by_tma(const kernels::GemmEpilogue& e) {
+  const auto pairs = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 8 == 0; };
+  return !e.out_f32 && can_be_mapped(e.out, 2 * e.n) && can_be_mapped(e.residual, 2 * e.n) && pairs(e.bias) &&
+         pairs(e.col_scale) && pairs(e.gate);
+}
+
+CUtensorMap rows_map(DType dtype, const void* data, int64_t rows, int64_t cols, int box_rows, int box_cols,
+                     ptx::Swizzle swizzle) {
+  return make(TiledMap{.dtype = dtype,
+                       .data = data,
+                       .rank = 2,
+                       .dims = {cols, rows},
+                       .strides = {cols * static_cast<int64_t>(size_of(dtype))},
+                       .box = {box_cols, box_rows},
+                       .swizzle = swizzle});
+}
+
+template <class Tile>
+void launch_wgmma(cudaStream_t stream, const LinearArgs& args, const Matrices& of, const WgmmaPlan& plan) {
+  const DType dtype = args.x.dtype;
+  kernels::GemmArgs p;
+  p.m = static_cast<int>(of.m);
+  p.n = static_cast<int>(of.n);
+  p.k = static_cast<int>(of.k);
+  p.order = plan.order;
+  p.cluster = plan.cluster;
+  p.epilogue = epilogue_of(args, of);
+  p.by_tma = stores_by_tma(p.epilogue);
+  const auto x = rows_map(dtype, of.x, of.m, of.k, Tile::kM, Tile::kK, ptx::SW_128);
+  const auto w = rows_map(dtype, of.w, of.n, of.k, Tile::kN / plan.cluster, Tile::kK, ptx::SW_128);
+  CUtensorMap residual = {}, out = {};
+  const auto panels = [&](const TensorView& y) {
+    return rows_map(DType::bf16, y.data, of.m, of.n, 64, Tile::kPanel, Tile::kPanelSwizzle);
+  };
+  if (p.by_tma) out = panels(args.out);
+  if (p.by_tma && args.residual) residual = panels(args.residual);
+  launch(stream, kernels::gemm_sm90<Tile>,
+         {.grid = static_cast<unsigned>(plan.blocks),
+          .block = Tile::kThreads,
+          .smem = Tile::kShared,
+          .cluster = static_cast<unsigned>(plan.cluster)},
+         x, w, residual, out, p);
+}
+
+void launch_wgmma(cudaStream_t stream, const LinearArgs& args, const Matrices& of, const WgmmaPlan& plan) {
+  using kernels::GemmTile, kernels::Operand;
+  const bool fp8 = args.x.dtype == DType::f8e4m3;
+  switch (plan.tile_n) {
+    case 256:
+      return launch_wgmma<GemmTile<Operand::bf16, 256>>(stream, args, of, plan);
+    case 192:
+      return fp8 ? launch_wgmma<GemmTile<Operand::e4m3, 192>>(stream, args, of, plan)
+                 : launch_wgmma<GemmTile<Operand::bf16, 192>>(stream, args, of, plan);
+    case 160:
+      return launch_wgmma<GemmTile<Operand::bf16, 160>>(stream, args, of, plan);
+    case 128:
+      return fp8 ? launch_wgmma<GemmTile<Operand::e4m3, 128>>(stream, args, of, plan)
+                 : launch_wgmma<GemmTile<Operand::bf16, 128>>(stream, args, of, plan);
+    default:
+      return fp8 ? launch_wgmma<GemmTile<Operand::e4m3, 64>>(stream, args, of, plan)
+                 : launch_wgmma<GemmTile<Operand::bf16, 64>>(stream, args, of, plan);
+  }
+}
+
+template <class Tile>
+void launch_mma(cudaStream_t stream, const kernels::MmaArgs& p) {
+  launch(stream, kernels::gemm_sm80<Tile>,
+         {.grid = static_cast<unsigned>(p.order.count()), .block = Tile::kThreads, .smem = Tile::kShared}, p);
+}
+
+void launch_mma(cudaStream_t stream, const LinearArgs& args, const Matrices& of, int processors) {
+  const MmaPlan plan = plan_mma(of.m, of.n, processors);
+  kernels::MmaArgs p;
+  p.x = {of.x, nullptr, of.m, of.k, args.x.dtype == DType::f8e4m3};
+  p.w = {of.w, args.x_scale ? nullptr : args.weight_scale.as<float>(), of.n, of.w_stride,
+         of.w_dtype == DType::f8e4m3};
+  p.k = of.k;
+  p.order = plan.order;
+  p.epilogue = epilogue_of(args, of);
+  switch (plan.size) {
+    case MmaTileSize::large:
+      return launch_mma<kernels::MmaTile<128, 128, 64>>(stream, p);
+    case MmaTileSize::medium:
+      return launch_mma<kernels::MmaTile<64, 64, 32>>(stream, p);
+    case MmaTileSize::flat:
+      return launch_mma<kernels::MmaTile<16, 64, 16>>(stream, p);
+  }
+}
+
+void launch_fma(cudaStream_t stream, const LinearArgs& args, const Matrices& of) {
+  using Tile = kernels::FmaTile;
+  kernels::FmaArgs p;
+  p.x = static_cast<const float*>(of.x);
+  p.w = static_cast<const float*>(of.w);
+  p.k = of.k;
+  p.w_stride = of.w_stride;
+  p.epilogue = epilogue_of(args, of);
+  launch(stream, kernels::gemm_f32,
+         {.grid = blocks(ceil_div(of.m, Tile::kM) * ceil_div(of.n, Tile::kN), 1),
+          .block = Tile::kThreads,
+          .smem = Tile::kShared},
+         p);
+}
+
+}  // namespace
+
+size_t CudaBackend::workspace_bytes(const LinearArgs& args) const {
+  return Prepared(args, card().hopper()).bytes();
+}
+
+void CudaBackend::linear(const LinearArgs& args) {
+  Matrices of(args);
+  if (of.m == 0 || of.n == 0) return;
+  const Prepared prepared(args, card().hopper());
+  if (prepared.w > 0) {
+    of.w = workspace<char>();
+    if (Prepared::packs(args))
+      pack_linear(stream(), args.weight, args.weight_scale, workspace<char>());
+    else
+      copy(workspace<char>(), args.weight.data, static_cast<size_t>(args.weight.bytes()));
+  }
+  if (prepared.x > 0) {
+    of.x = workspace<char>() + prepared.w;
+    copy(workspace<char>() + prepared.w, args.x.data, static_cast<size_t>(args.x.bytes()));
+  }
+  switch (gemm_family(args.x.dtype, of.k, card().hopper())) {
+    case GemmFamily::wgmma:
+      return launch_wgmma(stream(), args, of, plan_wgmma(args.x.dtype, of.m, of.n, of.k, card().processors));
+    case GemmFamily::mma:
+      return launch_mma(stream(), args, of, card().processors);
+    case GemmFamily::fma:
+      return launch_fma(stream(), args, of);
+  }
+}
+
+}  // namespace fsv::cuda
