@@ -100,7 +100,7 @@ void launch_sm90(const Call& call, const Conv3dPlan& plan) {
 /// strides.
 void require_sizes(const Conv3dArgs& args) {
   constexpr int64_t kMost = 1 << 30;
-  const auto require = [](int64_t size) {
+  const auto require = [&](int64_t size) {
     if (size > kMost)
       throw Error(code::kUnsupportedDevice,
                   text("the CUDA backend takes sizes up to ", kMost, ", not ", size));
