@@ -27,6 +27,9 @@ struct Matrices {
         w_dtype(args.weight.dtype) {}
 };
 
+/// Whether TMA can address rows of so many bytes.
+bool can_be_mapped(const void* data, int64_t row_bytes) { return is_aligned(data) && row_bytes % 16 == 0; }
+
 /// What is brought into another form in scratch memory before wgmma can read it: bytes, 0 where it lies well.
 struct Prepared {
   size_t w = 0, x = 0;
