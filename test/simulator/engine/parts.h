@@ -47,8 +47,8 @@ struct Thread : Fiber {
   Location at{"kernel", 0};
 
   Clock clock;
-  uint64_t version = 0;  // of the clock
-  bool wgmma_fenced = false;
+  uint64_t version = 0;                                        // of the clock
+  bool accumulators_fenced = false, fragments_fenced = false;  // towards wgmma
   bool cluster_arrived = false;
   bool waits_for_copies = false;
   uint32_t cluster_phase = 0;

@@ -18,7 +18,7 @@ constinit thread_local Engine* current_engine = nullptr;
 constexpr uint32_t kWarpLanes = 32, kWarpgroupThreads = 128;
 constexpr uint32_t kSystemSmem = 1024;  // before a block's own shared memory
 constexpr int kOneIn = 8;               // steps of the random schedule are asynchronous operations
-constexpr uint32_t kMostSpins = 1 << 20;
+constexpr uint32_t kMostSpins = 1 << 18;
 
 uint3 place_in(uint32_t index, dim3 extents) {
   return {index % extents.x, index / extents.x % extents.y, index / extents.x / extents.y};
@@ -127,7 +127,8 @@ void Engine::prepare(uint64_t unit) {
     for (Collective& collective : warp.collectives) collective.mask = 0;
   }
   for (Thread& thread : threads_) {
-    thread.done = thread.wgmma_fenced = thread.cluster_arrived = thread.waits_for_copies = false;
+    thread.done = thread.cluster_arrived = thread.waits_for_copies = false;
+    thread.accumulators_fenced = thread.fragments_fenced = false;
     thread.cluster_phase = 0;
     thread.waits_for = "its start";
     thread.at = {"kernel", 0};

@@ -115,7 +115,8 @@ void check_threads(Engine& engine, const Warpgroup& group, const Wgmma& first, b
     if (other.a != first.a || other.b != first.b || other.add != first.add || other.n != first.n) {
       engine.fail(at, "protocol", "operands of wgmma differ within the warpgroup");
     }
-    if ((fresh || first.registers) && !group.threads[t].wgmma_fenced) {
+    const Thread& thread = group.threads[t];
+    if ((fresh && !thread.accumulators_fenced) || (first.registers && !thread.fragments_fenced)) {
       engine.fail(at, "fence", "wgmma on registers without a wgmma.fence since they were the threads'");
     }
   }
@@ -154,7 +155,12 @@ void meet_clocks(Warpgroup& group) {
 
 }  // namespace
 
-void wgmma_fence(Location) { Engine::thread().wgmma_fenced = true; }
+// Nobody sees a thread write its registers. Accumulators count as written once a wait has given some back,
+// fragments of A once a group has been committed.
+void wgmma_fence(Location) {
+  Thread& self = Engine::thread();
+  self.accumulators_fenced = self.fragments_fenced = true;
+}
 
 void wgmma(const Wgmma& mine, Location at) {
   Engine& engine = Engine::current();
@@ -209,7 +215,7 @@ void wgmma_commit(Location at) {
   Warpgroup* group = engine.meet_warpgroup("wgmma.commit_group", nullptr, at);
   if (!group) return;
   group->committed++;
-  for (int t = 0; t < kThreads; t++) group->threads[t].wgmma_fenced = false;
+  for (int t = 0; t < kThreads; t++) group->threads[t].fragments_fenced = false;
   engine.part(*group);
 }
 
@@ -233,7 +239,7 @@ void wgmma_wait(int pending, Location at) {
     Accumulator& accumulator = it->second;
     if (accumulator.last_group <= target && !accumulator.returned[me]) {
       give_back(engine, accumulator, me, at);
-      self.wgmma_fenced = false;
+      self.accumulators_fenced = false;
       if (accumulator.returned_count == kThreads) {
         it = group.accumulators.erase(it);
         continue;

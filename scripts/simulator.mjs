@@ -1,0 +1,183 @@
+// Builds and runs the programs of the device simulator (test/simulator), then the mutants: each entry of
+// test/simulator/mutants/<kernel>.json is a mistake to make in the sources of a kernel, and kernels/<kernel>.cpp built
+// with it must fail, by the check that the entry names. FSV_SANITIZE=1 and FSV_UCONTEXT=1 build those variants.
+//
+//   node scripts/simulator.mjs [--only NAME] [--no-mutants]
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
+const folder = path.join(root, 'test/simulator')
+const jobs = 2
+const timeout = 120_000 // ms that a program may run
+
+const { values: args } = parseArgs({
+  options: { only: { type: 'string' }, 'no-mutants': { type: 'boolean', default: false } },
+})
+const variants = ['FSV_SANITIZE', 'FSV_UCONTEXT'].filter((name) => process.env[name])
+const build = path.join(
+  root,
+  'build',
+  ['simulator', ...variants.map((v) => v.slice(4).toLowerCase())].join('-'),
+)
+
+/** Runs a command; resolves with its exit code (or signal's name), output and seconds. */
+function run(command, options, limit) {
+  return new Promise((resolve) => {
+    const start = process.hrtime.bigint()
+    const child = spawn(command, options, { cwd: root, timeout: limit })
+    let output = ''
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
+    child.on('error', (error) => resolve({ code: error.code, output: error.message, seconds: 0 }))
+    child.on('close', (code, signal) => {
+      const seconds = Number(process.hrtime.bigint() - start) / 1e9
+      resolve({ code: signal ?? code, output, seconds })
+    })
+  })
+}
+
+/** Calls work(item) for all items, a few at once, and done(result) in the items' order. */
+async function inParallel(items, work, done) {
+  const pending = []
+  let next = 0
+  let reported = 0
+  const results = new Array(items.length)
+  const worker = async () => {
+    while (next < items.length) {
+      const i = next++
+      results[i] = await work(items[i])
+      while (results[reported]) done(results[reported++])
+    }
+  }
+  for (let i = 0; i < jobs; i++) pending.push(worker())
+  await Promise.all(pending)
+}
+
+function buildPrograms(targets) {
+  const configure = ['-S', folder, '-B', build, ...variants.map((name) => `-D${name}=ON`)]
+  if (!existsSync(path.join(build, 'CMakeCache.txt')) && spawnSync('ninja', ['--version']).status === 0) {
+    configure.push('-G', 'Ninja')
+  }
+  const steps = [
+    configure,
+    ['--build', build, '--parallel', String(jobs), ...targets.flatMap((t) => ['--target', t])],
+  ]
+  for (const step of steps) {
+    const { status, stdout, stderr } = spawnSync('cmake', step, { encoding: 'utf8' })
+    if (status !== 0) throw new Error(`cmake ${step.join(' ')}\n${stdout}${stderr}`)
+  }
+}
+
+/** The check that a program's output says found something first. */
+const kinds = 'race|fence|bounds|alignment|uninitialised|protocol|deadlock|launch|exception|values'
+const kindOf = ({ code, output }) =>
+  output.match(new RegExp(`\\b(${kinds}): `))?.[1] ?? (typeof code === 'string' ? code : 'exit code')
+
+/** Makes one mistake in a copy of a source and runs the kernel's test with it; the copy comes first on the path. */
+async function runMutant({ kernel, test, sources, mutant, index }) {
+  const result = (state, detail = '') => ({ kernel, mutant, state, detail })
+  const source = readFileSync(path.join(sources, mutant.file), 'utf8')
+  const places = source.split(mutant.find).length - 1
+  if (places !== 1) return result('stale', `its text occurs ${places} times in ${mutant.file}`)
+  const place = path.join(build, 'mutants', `${kernel}-${index}`)
+  const copy = path.join(place, path.relative('csrc', mutant.file))
+  mkdirSync(path.dirname(copy), { recursive: true })
+  writeFileSync(
+    copy,
+    source.replace(mutant.find, () => mutant.replace),
+  )
+  const program = path.join(place, 'program')
+  const includes = [place, path.join(sources, 'csrc'), path.join(root, 'csrc'), path.join(root, 'test')]
+  const flags = variants.includes('FSV_SANITIZE') ? ['-fsanitize=address,undefined'] : []
+  const compiled = await run(process.env.CXX ?? 'g++', [
+    ...['-std=c++20', '-O1', '-w', '-pthread', ...flags, ...includes.map((folder) => `-I${folder}`)],
+    ...[test, path.join(build, 'libsimulator.a'), '-o', program],
+  ])
+  if (compiled.code !== 0) return result('does not compile', compiled.output)
+  const ran = await run(program, [], timeout)
+  rmSync(place, { recursive: true })
+  if (ran.code === 0) return result('survived')
+  const kind = ran.code === 'SIGTERM' ? 'timeout' : kindOf(ran)
+  if (!mutant.caught_by.split('|').includes(kind))
+    return result('other check', `${kind}: ${ran.output.split('\n')[0]}`)
+  return result('caught', kind)
+}
+
+const mutantsOf = (file, kernel, test, sources) =>
+  JSON.parse(readFileSync(file, 'utf8')).map((mutant, index) => ({ kernel, test, sources, mutant, index }))
+
+/** The mutants of a small kernel whose fates are known, one that changes nothing among them. */
+async function checkRunner() {
+  const fixture = path.join(folder, 'runner')
+  const mutants = mutantsOf(
+    path.join(fixture, 'mutants.json'),
+    'runner',
+    path.join(fixture, 'test.cpp'),
+    fixture,
+  )
+  const wrong = []
+  await inParallel(mutants, runMutant, ({ mutant, state, detail }) => {
+    if (state !== mutant.state)
+      wrong.push(`"${mutant.name}" is "${state}" and not "${mutant.state}" ${detail}`)
+  })
+  if (wrong.length) throw new Error(`the runner of mutants is broken: ${wrong.join('; ')}`)
+}
+
+async function main() {
+  const list = (name, end) => {
+    const place = path.join(folder, name)
+    const files = existsSync(place) ? readdirSync(place).filter((file) => file.endsWith(end)) : []
+    return files.map((file) => file.slice(0, -end.length)).filter((name) => !args.only || name === args.only)
+  }
+  const programs = ['tests', 'kernels'].flatMap((kind) => list(kind, '.cpp').map((name) => ({ kind, name })))
+  const kernels = args['no-mutants'] ? [] : list('mutants', '.json')
+  if (!programs.length) throw new Error(`no program is called ${args.only}`)
+  buildPrograms(args.only ? ['simulator', ...programs.map(({ kind, name }) => `${kind}.${name}`)] : [])
+
+  const failures = []
+  await inParallel(
+    programs,
+    async (program) => ({
+      program,
+      ...(await run(path.join(build, program.kind, program.name), [], timeout)),
+    }),
+    ({ program, code, output, seconds }) => {
+      const name = `${program.kind}/${program.name}`
+      if (code !== 0) failures.push(name)
+      console.log(`${code === 0 ? 'ok  ' : 'FAIL'} ${name.padEnd(32)} ${seconds.toFixed(1).padStart(6)} s`)
+      if (code !== 0) console.log(`${output}(${typeof code === 'string' ? code : `exit code ${code}`})`)
+    },
+  )
+
+  if (!args['no-mutants'] && !args.only) await checkRunner()
+  if (kernels.length) {
+    const mutants = kernels.flatMap((kernel) =>
+      mutantsOf(
+        path.join(folder, 'mutants', `${kernel}.json`),
+        kernel,
+        path.join(folder, 'kernels', `${kernel}.cpp`),
+        root,
+      ),
+    )
+    const table = new Map(kernels.map((kernel) => [kernel, new Map()]))
+    await inParallel(mutants, runMutant, ({ kernel, mutant, state, detail }) => {
+      const column = state === 'caught' ? detail : state
+      table.get(kernel).set(column, (table.get(kernel).get(column) ?? 0) + 1)
+      if (state === 'caught') return
+      failures.push(`${kernel}: ${mutant.name}`)
+      console.log(`FAIL mutant of ${kernel}, "${mutant.name}" (${mutant.caught_by}): ${state} ${detail}`)
+    })
+    for (const [kernel, counts] of table) {
+      const total = [...counts.values()].reduce((sum, count) => sum + count, 0)
+      const fates = [...counts].sort((a, b) => b[1] - a[1]).map(([kind, count]) => `${kind} ${count}`)
+      console.log(`${kernel.padEnd(24)} ${String(total).padStart(3)} mutants: ${fates.join(', ')}`)
+    }
+  }
+  if (failures.length) console.log(`\n${failures.length} failed: ${failures.join(', ')}`)
+  process.exitCode = failures.length ? 1 : 0
+}
+
+await main()
