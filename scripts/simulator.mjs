@@ -180,4 +180,7 @@ async function main() {
   process.exitCode = failures.length ? 1 : 0
 }
 
-await main()
+main().catch((error) => {
+  console.error(error.message)
+  process.exitCode = 1
+})
