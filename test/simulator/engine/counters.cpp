@@ -46,7 +46,15 @@ void Counters::lane(bool global, uint16_t site, int warp, int thread, uint64_t a
   const uint64_t key = (place * 1024 + static_cast<uint64_t>(warp)) << 28 | occurrence;
   Open& open = open_[key];
   if (open.count == 0) open.bytes = bytes, open.site = site, open.global = global;
-  open.addresses[open.count++] = address;
+  // Lanes are served in their own order, whichever comes first here.
+  const int lane = thread % 32;
+  int i = open.count++;
+  for (; i > 0 && open.lanes[i - 1] > lane; i--) {
+    open.lanes[i] = open.lanes[i - 1];
+    open.addresses[i] = open.addresses[i - 1];
+  }
+  open.lanes[i] = static_cast<uint8_t>(lane);
+  open.addresses[i] = address;
   if (open.count == 32) {
     this->warp(global, site, open.addresses, 32, bytes);
     open_.erase(key);

@@ -43,6 +43,7 @@ class Counters {
     uint32_t bytes = 0;
     uint16_t site = 0;
     bool global = false;
+    uint8_t lanes[32];  // ascending
     uint64_t addresses[32];
   };
   std::unordered_map<uint64_t, uint32_t> occurrences_;  // by site and thread
