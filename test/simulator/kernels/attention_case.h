@@ -110,8 +110,6 @@ struct AttentionData {
     return stored;
   }
 
-  std::string judge(const std::vector<T>& out) const { return test::judge(out, truth, plain); }
-
   /// Queries first .. first + count of sample b, as a problem of their own.
   AttentionData part(int b, int first, int count) const {
     AttentionData data;
@@ -170,22 +168,22 @@ struct AttentionMemory {
   }
   std::vector<T> result() { return {out.ptr(), out.ptr() + out.size()}; }
 
-  /// What a launch did wrong, or nothing: an error, a bank conflict, a wrong number, or more traffic than
-  /// `passes` times every tile of queries with all keys and values, and every result once.
-  std::string complaint(const sim::Report& report, const AttentionData<T>& data, int queries_of_tile,
-                        uint64_t passes = 1) {
-    const std::string wrong = test::complaint(report);
-    if (!wrong.empty()) return wrong;
-    const uint64_t element = sizeof(T), tiles = (c.queries + queries_of_tile - 1) / queries_of_tile;
-    uint64_t extra = c.bias ? bias.size() * c.batch * 4 : 0;
-    if (!c.lengths.empty()) extra += tiles * c.heads * c.batch * 4 * 1024;
-    const uint64_t reads = passes * (q.size() + tiles * 2 * k.size()) * element + extra;
-    if (report.global_read + report.global_written == 0) return data.judge(result());
-    if (report.global_read > reads || report.global_written != out.size() * element)
-      return "TRAFFIC " + std::to_string(report.global_read) + " bytes read of " + std::to_string(reads) +
-             ", " + std::to_string(report.global_written) + " written of " +
-             std::to_string(out.size() * element);
-    return data.judge(result());
+  /// The launch was sound, its numbers are right, and it read no more than `passes` times every tile of
+  /// queries with all keys and values, and wrote every result once.
+  bool check(const sim::Report& report, const AttentionData<T>& data, int queries_of_tile,
+             const std::string& what, uint64_t passes = 1) {
+    if (!sound(report, what) || !accurate(result(), data.truth, data.plain, what)) return false;
+    const uint64_t tiles = (c.queries + queries_of_tile - 1) / queries_of_tile;
+    const uint64_t others =
+        (c.bias ? bias.size() * c.batch : 0) + (c.lengths.empty() ? 0 : tiles * c.heads * c.batch * 1024);
+    const uint64_t reads = passes * (q.size() + tiles * 2 * k.size()) * sizeof(T) + others * 4;
+    if (report.global_read <= reads && report.global_written == out.size() * sizeof(T)) return true;
+    sim::check::fail("values", "%s: %llu bytes read of %llu, %llu written of %llu", what.c_str(),
+                     static_cast<unsigned long long>(report.global_read),
+                     static_cast<unsigned long long>(reads),
+                     static_cast<unsigned long long>(report.global_written),
+                     static_cast<unsigned long long>(out.size() * sizeof(T)));
+    return false;
   }
 };
 

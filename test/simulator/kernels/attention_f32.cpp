@@ -9,21 +9,18 @@ using namespace fsv::test;
 
 namespace {
 
-Verdict verdict;
-
 template <class T>
 void run(const AttentionCase& c, unsigned grid) {
   const AttentionData<T> data(c);
   // A head of more than 64 columns: queries again for each block of keys, everything for each 64 columns.
   const uint64_t passes = c.dim > 64 ? (c.dim + 63) / 64 * ((c.keys + 63) / 64) : 1;
-  for (const Order& order : kOrders) {
+  for (const sim::Options& options : schedules()) {
     AttentionMemory<T> memory(data);
     const AttentionProblem problem = memory.problem(AttentionF32::kQueries);
     const sim::Report report = sim::launch(
-        {grid, 1, 1}, {AttentionF32::kThreads, 1, 1}, {1, 1, 1}, AttentionF32::kSharedBytes, order.options(),
+        {grid, 1, 1}, {AttentionF32::kThreads, 1, 1}, {1, 1, 1}, AttentionF32::kSharedBytes, options,
         [&] { attention_f32<T>(memory.q.ptr(), memory.k.ptr(), memory.v.ptr(), memory.out.ptr(), problem); });
-    const std::string wrong = memory.complaint(report, data, AttentionF32::kQueries, passes);
-    if (!wrong.empty()) verdict.fail(c.text() + ", " + order.name, wrong);
+    memory.check(report, data, AttentionF32::kQueries, c.text() + " " + sim::check::name_of(options), passes);
   }
 }
 
@@ -39,5 +36,5 @@ int main() {
   run<Bf16>(
       {.batch = 2, .queries = 5, .keys = 130, .dim = 5, .lengths = {130, 67}, .bias = true, .hidden = true},
       1);
-  return verdict.exit_code();
+  return sim::check::finish("attention_f32");
 }

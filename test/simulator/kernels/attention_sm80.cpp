@@ -9,20 +9,17 @@ using namespace fsv::test;
 
 namespace {
 
-Verdict verdict;
-
 template <class Tile>
 void run(const AttentionCase& c, unsigned grid) {
   const AttentionData<Bf16> data(c);
-  for (const Order& order : kOrders) {
+  for (const sim::Options& options : schedules()) {
     AttentionMemory<Bf16> memory(data);
     const AttentionProblem problem = memory.problem(Tile::kQueries);
-    const sim::Report report = sim::launch(
-        {grid, 1, 1}, {Tile::kThreads, 1, 1}, {1, 1, 1}, Tile::kSharedBytes, order.options(), [&] {
+    const sim::Report report =
+        sim::launch({grid, 1, 1}, {Tile::kThreads, 1, 1}, {1, 1, 1}, Tile::kSharedBytes, options, [&] {
           attention_sm80<Tile>(memory.q.ptr(), memory.k.ptr(), memory.v.ptr(), memory.out.ptr(), problem);
         });
-    const std::string wrong = memory.complaint(report, data, Tile::kQueries);
-    if (!wrong.empty()) verdict.fail(c.text() + ", " + order.name, wrong);
+    memory.check(report, data, Tile::kQueries, c.text() + " " + sim::check::name_of(options));
   }
 }
 
@@ -40,5 +37,5 @@ int main() {
   run<AttentionSm80<64>>(
       {.batch = 2, .queries = 5, .keys = 130, .dim = 32, .lengths = {130, 67}, .bias = true, .hidden = true},
       1);
-  return verdict.exit_code();
+  return sim::check::finish("attention_sm80");
 }

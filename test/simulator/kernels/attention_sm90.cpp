@@ -9,11 +9,9 @@ using namespace fsv::test;
 
 namespace {
 
-Verdict verdict;
-
 /// Runs on `grid` blocks, fewer than there are tiles, so that rings wrap and places are taken again.
 template <class Tile>
-std::vector<Bf16> run(const AttentionData<Bf16>& data, unsigned grid, const Order& order) {
+std::vector<Bf16> run(const AttentionData<Bf16>& data, unsigned grid, const sim::Options& options) {
   const AttentionCase& c = data.c;
   AttentionMemory<Bf16> memory(data);
   const auto map = [&](Bf16* p, int rows, int box) {
@@ -27,22 +25,21 @@ std::vector<Bf16> run(const AttentionData<Bf16>& data, unsigned grid, const Orde
              out_map = map(memory.out.ptr(), c.queries, Tile::kGroupQueries);
   const AttentionProblem problem = memory.problem(Tile::kQueries);
   const sim::Report report =
-      sim::launch({grid, 1, 1}, {Tile::kThreads, 1, 1}, {1, 1, 1}, Tile::kSharedBytes, order.options(),
+      sim::launch({grid, 1, 1}, {Tile::kThreads, 1, 1}, {1, 1, 1}, Tile::kSharedBytes, options,
                   [&] { attention_sm90<Tile>(query_map, key_map, value_map, out_map, problem); });
-  const std::string wrong = memory.complaint(report, data, Tile::kQueries);
-  if (!wrong.empty()) verdict.fail(c.text() + ", " + order.name, wrong);
+  memory.check(report, data, Tile::kQueries, c.text() + " " + sim::check::name_of(options));
   return memory.result();
 }
 
-/// Under all orders of events, which must give the same bits.
+/// Under all schedules, which must give the same bits.
 template <class Tile>
 void run_all(const AttentionCase& c, unsigned grid) {
   const AttentionData<Bf16> data(c);
   std::vector<Bf16> first;
-  for (const Order& order : kOrders) {
-    const std::vector<Bf16> out = run<Tile>(data, grid, order);
+  for (const sim::Options& options : schedules()) {
+    const std::vector<Bf16> out = run<Tile>(data, grid, options);
     if (first.empty()) first = out;
-    if (!same_bits(out, first)) verdict.fail(c.text() + ", " + order.name, "BITS depend on the schedule");
+    same_bits(out, first, c.text() + " " + sim::check::name_of(options));
   }
 }
 
@@ -50,12 +47,13 @@ void run_all(const AttentionCase& c, unsigned grid) {
 template <class Tile>
 void run_parts(const AttentionCase& c) {
   const AttentionData<Bf16> data(c);
-  const std::vector<Bf16> all = run<Tile>(data, 2, kOrders[0]);
+  const sim::Options options = schedules().front();
+  const std::vector<Bf16> all = run<Tile>(data, 2, options);
   for (int b = 0; b < c.batch; b++)
     for (const int first : {0, c.queries / 2}) {
       const int count = c.queries - first;
-      if (!same_bits(run<Tile>(data.part(b, first, count), 1, kOrders[0]), data.rows(all, b, first, count)))
-        verdict.fail(c.text(), "BITS depend on the company");
+      const std::vector<Bf16> part = run<Tile>(data.part(b, first, count), 1, options);
+      same_bits(part, data.rows(all, b, first, count), c.text() + " in parts");
     }
 }
 
@@ -81,5 +79,5 @@ int main() {
       1);
   run_parts<Narrow>({.batch = 2, .heads = 2, .queries = 150, .keys = 200, .dim = 48, .lengths = {77, 190}});
   run_parts<NarrowBias>({.batch = 2, .queries = 70, .keys = 140, .dim = 64, .bias = true});
-  return verdict.exit_code();
+  return sim::check::finish("attention_sm90");
 }
