@@ -2,7 +2,9 @@
 // test/simulator/mutants/<kernel>.json is a mistake to make in the sources of a kernel, and kernels/<kernel>.cpp built
 // with it must fail, by the check that the entry names. FSV_SANITIZE=1 and FSV_UCONTEXT=1 build those variants.
 //
-//   node scripts/simulator.mjs [--only NAME] [--no-mutants]
+//   node scripts/simulator.mjs [--only NAME] [--no-mutants] [--update]
+//
+// --update writes into the lists by which check each mutant was caught.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -15,7 +17,11 @@ const jobs = 2
 const timeout = 120_000 // ms that a program may run
 
 const { values: args } = parseArgs({
-  options: { only: { type: 'string' }, 'no-mutants': { type: 'boolean', default: false } },
+  options: {
+    only: { type: 'string' },
+    'no-mutants': { type: 'boolean', default: false },
+    update: { type: 'boolean', default: false },
+  },
 })
 const variants = ['FSV_SANITIZE', 'FSV_UCONTEXT'].filter((name) => process.env[name])
 const build = path.join(
@@ -72,9 +78,11 @@ function buildPrograms(targets) {
 }
 
 /** The check that a program's output says found something first. */
-const kinds = 'race|fence|bounds|alignment|uninitialised|protocol|deadlock|launch|exception|values'
+const kinds =
+  'race|fence|bounds|alignment|uninitialised|protocol|deadlock|launch|exception|values|banks|traffic'
 const kindOf = ({ code, output }) =>
-  output.match(new RegExp(`\\b(${kinds}): `))?.[1] ?? (typeof code === 'string' ? code : 'exit code')
+  output.match(new RegExp(`\\b(${kinds})\\b`, 'i'))?.[1].toLowerCase() ??
+  (typeof code === 'string' ? code : 'exit code')
 
 /** Makes one mistake in a copy of a source and runs the kernel's test with it; the copy comes first on the path. */
 async function runMutant({ kernel, test, sources, mutant, index }) {
@@ -101,9 +109,9 @@ async function runMutant({ kernel, test, sources, mutant, index }) {
   rmSync(place, { recursive: true })
   if (ran.code === 0) return result('survived')
   const kind = ran.code === 'SIGTERM' ? 'timeout' : kindOf(ran)
-  if (!mutant.caught_by.split('|').includes(kind))
-    return result('other check', `${kind}: ${ran.output.split('\n')[0]}`)
-  return result('caught', kind)
+  if (args.update) mutant.caught_by = kind
+  if (mutant.caught_by.split('|').includes(kind)) return result('caught', kind)
+  return result('other check', `${kind}: ${ran.output.split('\n')[0]}`)
 }
 
 const mutantsOf = (file, kernel, test, sources) =>
@@ -152,7 +160,7 @@ async function main() {
     },
   )
 
-  if (!args['no-mutants'] && !args.only) await checkRunner()
+  if (!args['no-mutants'] && !args.only && !args.update) await checkRunner()
   if (kernels.length) {
     const mutants = kernels.flatMap((kernel) =>
       mutantsOf(
@@ -170,6 +178,10 @@ async function main() {
       failures.push(`${kernel}: ${mutant.name}`)
       console.log(`FAIL mutant of ${kernel}, "${mutant.name}" (${mutant.caught_by}): ${state} ${detail}`)
     })
+    for (const kernel of args.update ? kernels : []) {
+      const list = mutants.filter((entry) => entry.kernel === kernel).map(({ mutant }) => mutant)
+      writeFileSync(path.join(folder, 'mutants', `${kernel}.json`), `${JSON.stringify(list, null, 2)}\n`)
+    }
     for (const [kernel, counts] of table) {
       const total = [...counts.values()].reduce((sum, count) => sum + count, 0)
       const fates = [...counts].sort((a, b) => b[1] - a[1]).map(([kind, count]) => `${kind} ${count}`)
