@@ -141,6 +141,7 @@ async function main() {
     return files.map((file) => file.slice(0, -end.length)).filter((name) => !args.only || name === args.only)
   }
   const programs = ['tests', 'kernels'].flatMap((kind) => list(kind, '.cpp').map((name) => ({ kind, name })))
+  if (!args.only || args.only === 'probe') programs.push({ kind: 'tests', name: 'probe' })
   const kernels = args['no-mutants'] ? [] : list('mutants', '.json')
   if (!programs.length) throw new Error(`no program is called ${args.only}`)
   buildPrograms(args.only ? ['simulator', ...programs.map(({ kind, name }) => `${kind}.${name}`)] : [])
