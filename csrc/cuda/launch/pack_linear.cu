@@ -1,8 +1,7 @@
-#include "cuda/launch/pack_linear.h"
-
 #include "cuda/kernels/fp8.cuh"
 #include "cuda/launch.h"
 #include "cuda/launch/linear_plan.h"
+#include "cuda/launch/pack_linear.h"
 
 namespace fsv::cuda {
 namespace {

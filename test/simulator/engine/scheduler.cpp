@@ -170,7 +170,8 @@ void Engine::schedule() {
     }
     if (active_.empty()) return report_deadlock();
     if (!random_schedule()) {
-      resume(*active_.front(), active_.front()->runnable);  // a warp that is woken goes to the end
+      std::rotate(active_.begin(), active_.begin() + 1, active_.end());
+      resume(*active_.back(), active_.back()->runnable);
       continue;
     }
     if (random() % 64 == 0)

@@ -78,6 +78,18 @@ const Program kPrograms[] = {
          lds<uint32_t>(bar + 128 + 4 * (thread() - 32));
        }
      }},
+    {"polling keeps nobody from running", nullptr, 64,
+     [] {
+       const uint32_t bar = tile();
+       init_barrier(bar, 32);
+       if (thread() < 32) {
+         while (!mbar_try_wait(bar, 0)) {
+         }
+       } else {
+         for (int i = 0; i < 3; i++) bar_sync(1, 32);
+         mbar_arrive(bar);
+       }
+     }},
     {"the parity of the phase before", "race|uninitialised", 64,
      [] {
        const uint32_t bar = tile();
