@@ -10,7 +10,7 @@ struct AttentionProblem {
   int64_t queries = 0, keys = 0;  ///< of a sample
   int64_t query_tiles = 0;        ///< of one head of one sample
   int64_t tiles = 0;              ///< of all of them
-  int heads = 0;
+  int64_t heads = 0;
   int dim = 0;                           ///< of a head
   float scale = 1;                       ///< of q k^T
   const float* bias = nullptr;           ///< [H, Nq, Nk]
@@ -24,10 +24,11 @@ struct AttentionTile {
   Int first_query, head, sample;
 
   FSV_DEVICE AttentionTile(const AttentionProblem& problem, Int index, int queries) {
-    const Int row = index / static_cast<Int>(problem.query_tiles);
-    first_query = (index - row * static_cast<Int>(problem.query_tiles)) * queries;
-    sample = row / problem.heads;
-    head = row - sample * problem.heads;
+    const Int tiles = static_cast<Int>(problem.query_tiles), heads = static_cast<Int>(problem.heads);
+    const Int row = index / tiles;
+    first_query = (index - row * tiles) * queries;
+    sample = row / heads;
+    head = row - sample * heads;
   }
 };
 

@@ -60,7 +60,7 @@ FSV_KERNEL void FSV_BOUNDS(AttentionF32::kThreads, 3)
                  key_rows = probability_rows + Tile::kQueries * kRow, value_rows = key_rows;
   const int first = threadIdx.x / Tile::kGroup * 4, group = threadIdx.x % Tile::kGroup;
   const int dim = problem.dim, column_tiles = (dim + Tile::kColumns - 1) / Tile::kColumns;
-  const int64_t stride = int64_t{problem.heads} * dim;
+  const int64_t stride = problem.heads * dim;
 
   for (int64_t index = blockIdx.x; index < problem.tiles * column_tiles; index += gridDim.x) {
     const AttentionTile<int64_t> tile(problem, index / column_tiles, Tile::kQueries);

@@ -73,7 +73,7 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 2)
                  key_at = chunk_address(key_tile, Tile::kKeys, lane / 16 * 8 + lane % 8, lane / 8 % 2),
                  value_at = chunk_address(value_tile, Tile::kKeys, lane % 16, lane / 16);
   const int dim = problem.dim;
-  const int64_t stride = int64_t{problem.heads} * dim;
+  const int64_t stride = problem.heads * dim;
   // A negative scale would turn the order of the scores round, so then it is applied before the softmax.
   const bool prepare = problem.bias || problem.scale <= 0;
   const float scale = prepare ? 1.0f : problem.scale * kLog2E;

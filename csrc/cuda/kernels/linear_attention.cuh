@@ -13,7 +13,8 @@ namespace fsv::cuda::kernels {
 struct LinearAttentionProblem {
   int64_t frames = 0, tokens = 0;
   int64_t chunk = 0;  ///< tokens of a chunk
-  int heads = 0, dim = 0;
+  int64_t heads = 0;
+  int dim = 0;
   float eps = 0;
 
   FSV_HOST_DEVICE int64_t chunks() const { return (tokens + chunk - 1) / chunk; }
@@ -69,7 +70,7 @@ FSV_KERNEL void FSV_BOUNDS(LinearAttentionSums::kThreads, 4)
   constexpr uint32_t kRow = 64 * 4;
   const int group = threadIdx.x / 64, row = threadIdx.x % 64 / 8 * 4, column = threadIdx.x % 8 * 4;
   const int dim = problem.dim, tiles = problem.tiles();
-  const int64_t stride = int64_t{3} * problem.heads * dim, chunks = problem.chunks();
+  const int64_t stride = 3 * problem.heads * dim, chunks = problem.chunks();
   const int64_t work = problem.frames * problem.heads * chunks * tiles * tiles;
   for (int64_t index = blockIdx.x; index < work; index += gridDim.x) {
     const int first_column = static_cast<int>(index % tiles) * 32;
@@ -151,7 +152,7 @@ FSV_KERNEL void FSV_BOUNDS(LinearAttentionApply::kThreads, 3)
                  key_sums = products + 32 * 32 * 4;
   const int first = threadIdx.x / 8 * 4, column = threadIdx.x % 8 * 4;
   const int dim = problem.dim, tiles = problem.tiles();
-  const int64_t channels = int64_t{problem.heads} * dim;
+  const int64_t channels = problem.heads * dim;
   const int64_t token_blocks = (problem.tokens + Tile::kBlockTokens - 1) / Tile::kBlockTokens;
   const int64_t work = problem.frames * problem.heads * token_blocks * tiles;
   for (int64_t index = blockIdx.x; index < work; index += gridDim.x) {

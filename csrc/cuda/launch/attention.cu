@@ -17,7 +17,7 @@ kernels::AttentionProblem problem_of(const AttentionArgs& args, int queries_of_t
   problem.keys = args.k.shape[1];
   problem.query_tiles = (q[1] + queries_of_tile - 1) / queries_of_tile;
   problem.tiles = problem.query_tiles * q[0] * q[2];
-  problem.heads = static_cast<int>(q[2]);
+  problem.heads = q[2];
   problem.dim = static_cast<int>(q[3]);
   problem.scale = args.scale;
   problem.bias = args.bias.as<float>();

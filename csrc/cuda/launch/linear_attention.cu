@@ -17,7 +17,7 @@ kernels::LinearAttentionProblem problem_of(const LinearAttentionArgs& args) {
   problem.tokens = x[-2];
   problem.chunk = kChunk;
   problem.dim = static_cast<int>(args.head_dim);
-  problem.heads = static_cast<int>(x[-1] / (3 * args.head_dim));
+  problem.heads = x[-1] / (3 * args.head_dim);
   problem.eps = args.eps;
   return problem;
 }
