@@ -32,6 +32,29 @@ struct ConvCase {
   int out_frames() const { return (left + before + frames + right - kernel[0]) / stride[0] + 1; }
   int out_height() const { return (height + 2 * pad_h - kernel[1]) / stride[1] + 1; }
   int out_width() const { return (width + 2 * pad_w - kernel[2]) / stride[2] + 1; }
+
+  static constexpr float kNoiseWeight = 0.25f;
+
+  /// The op's arguments, without data.
+  Conv3dArgs args(DType dtype) const {
+    Conv3dArgs a;
+    const auto view = [](DType type, const Shape& shape) { return TensorView({type, shape}, nullptr); };
+    a.x = view(dtype, {batch, frames, height, width, channels});
+    if (before) a.before = view(dtype, {batch, before, height, width, channels});
+    a.weight = view(dtype, {outputs, channels / groups, kernel[0], kernel[1], kernel[2]});
+    if (bias) a.bias = view(DType::f32, {outputs});
+    if (noise) a.noise = view(DType::f32, {out_height(), out_width()});
+    a.out = view(dtype, {batch, out_frames(), out_height(), out_width(), outputs});
+    if (residual) a.residual = a.out;
+    a.stride_t = stride[0], a.stride_h = stride[1], a.stride_w = stride[2];
+    a.pad_left = left, a.pad_right = right, a.pad_h = pad_h, a.pad_w = pad_w;
+    a.groups = groups;
+    a.group_size = group_size, a.group_first = group_first;
+    a.replicate = replicate;
+    a.activation = activation;
+    a.noise_weight = kNoiseWeight;
+    return a;
+  }
 };
 
 inline double activated(Activation kind, double x) {
@@ -59,8 +82,6 @@ struct ConvData {
   std::vector<float> bias, noise;
   std::vector<double> truth;
   std::vector<float> plain;
-  static constexpr float kNoiseWeight = 0.25f;
-
   static T stored(float v) {
     if constexpr (kBf16)
       return to_bf16(v);
@@ -92,27 +113,6 @@ struct ConvData {
 
   size_t elements() const {
     return size_t(c.batch) * c.out_frames() * c.out_height() * c.out_width() * c.outputs;
-  }
-
-  Conv3dArgs args() const {
-    Conv3dArgs a;
-    constexpr DType dtype = kBf16 ? DType::bf16 : DType::f32;
-    const auto view = [](DType type, const Shape& shape) { return TensorView({type, shape}, nullptr); };
-    a.x = view(dtype, {c.batch, c.frames, c.height, c.width, c.channels});
-    if (c.before) a.before = view(dtype, {c.batch, c.before, c.height, c.width, c.channels});
-    a.weight = view(dtype, {c.outputs, c.channels / c.groups, c.kernel[0], c.kernel[1], c.kernel[2]});
-    if (c.bias) a.bias = view(DType::f32, {c.outputs});
-    if (c.noise) a.noise = view(DType::f32, {c.out_height(), c.out_width()});
-    a.out = view(dtype, {c.batch, c.out_frames(), c.out_height(), c.out_width(), c.outputs});
-    if (c.residual) a.residual = a.out;
-    a.stride_t = c.stride[0], a.stride_h = c.stride[1], a.stride_w = c.stride[2];
-    a.pad_left = c.left, a.pad_right = c.right, a.pad_h = c.pad_h, a.pad_w = c.pad_w;
-    a.groups = c.groups;
-    a.group_size = c.group_size, a.group_first = c.group_first;
-    a.replicate = c.replicate;
-    a.activation = c.activation;
-    a.noise_weight = kNoiseWeight;
-    return a;
   }
 
   /// What is wrong with a result, or nothing.
@@ -183,7 +183,7 @@ struct ConvData {
                   }
               }
               const float bias_of = c.bias ? bias[o] : 0,
-                          noise_of = c.noise ? kNoiseWeight * noise[size_t(y) * c.out_width() + z] : 0;
+                          noise_of = c.noise ? c.kNoiseWeight * noise[size_t(y) * c.out_width() + z] : 0;
               const float residual_of = c.residual ? to_float(residual[i]) : 0;
               truth[i] = activated(c.activation, sum + bias_of + noise_of) + residual_of;
               const float after = float(activated(c.activation, rounded + bias_of + noise_of)) + residual_of;

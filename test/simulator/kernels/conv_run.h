@@ -31,7 +31,7 @@ struct ConvMemory {
 
   explicit ConvMemory(const ConvData<T>& d)
       : data(d),
-        args(d.args()),
+        args(d.c.args(sizeof(T) == 2 ? DType::bf16 : DType::f32)),
         conv(cuda::kernels::conv_of(args)),
         layout(cuda::kernels::conv_layout(args.weight.dtype, args.weight.shape, args.groups)),
         x(upload(d.x)),
@@ -51,7 +51,7 @@ struct ConvMemory {
 
   cuda::kernels::ConvEpilogue epilogue() const {
     const auto pointer = [](const auto& p) { return p ? p->ptr() : nullptr; };
-    return {pointer(bias),     pointer(noise),    data.kNoiseWeight,
+    return {pointer(bias),     pointer(noise),    data.c.kNoiseWeight,
             data.c.activation, pointer(residual), out->ptr()};
   }
   std::vector<T> result() const { return {out->ptr(), out->ptr() + data.elements()}; }
