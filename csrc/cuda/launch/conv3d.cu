@@ -4,6 +4,7 @@
 #include "cuda/kernels/conv3d_sm90.cuh"
 #include "cuda/launch/conv3d_plan.h"
 #include "cuda/launch/pack_conv.h"
+#include "cuda/tensor_map.h"
 
 namespace fsv::cuda {
 namespace {

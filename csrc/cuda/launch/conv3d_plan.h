@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "cuda/kernels/conv3d_sm90.cuh"
-#include "cuda/tensor_map.h"
+#include "cuda/tiled_map.h"
 
 namespace fsv::cuda {
 

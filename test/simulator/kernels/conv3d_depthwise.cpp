@@ -50,8 +50,8 @@ void test_type(int channels) {
     check_values<T>(depthwise(c, channels), any);
     check_values<T>(depthwise(c, channels), three);
     const ConvData<T> data(depthwise(c, channels));
-    if (!same(any(data, sim::Options{}).out, three(data, sim::Options{}).out))
-      fail(c.name, "BITS of the two ways");
+    if (!same_bits(any(data, sim::Options{}).out, three(data, sim::Options{}).out))
+      fail(c.name, "values: bits of the two ways differ");
   }
   check_values<T>(depthwise(kFive, channels), five);
   check_values<T>(depthwise(kFive, channels), any);

@@ -20,11 +20,11 @@ void check_layout(DType dtype, const Shape& weight, int64_t groups) {
   std::vector<int> seen(static_cast<size_t>(weight.elements()));
   for (int64_t i = 0; i < l.elements(); i++) {
     const int64_t from = l.source(i);
-    if (from >= weight.elements()) fail(weight.text(), "LAYOUT beyond the weight");
+    if (from >= weight.elements()) fail("layout", "values: the layout beyond the weight");
     if (from >= 0) seen[static_cast<size_t>(from)]++;
   }
   for (int count : seen)
-    if (count != 1) fail(weight.text(), "LAYOUT has an element " + std::to_string(count) + " times");
+    if (count != 1) fail("layout", "values: the layout has an element " + std::to_string(count) + " times");
 }
 
 struct Network {
@@ -46,7 +46,8 @@ void check_cover(const char* name, const Conv& c, const Conv3dPlan& plan, int co
              : columns == 32 ? tile_at<32>(task, i)
                              : tile_at<16>(task, i);
     }();
-    if (!places.insert({at.group, at.n, at.w, at.h, at.t, at.sample}).second) fail(name, "TILE comes twice");
+    if (!places.insert({at.group, at.n, at.w, at.h, at.t, at.sample}).second)
+      fail(name, "values: a tile comes twice");
     const auto part = [](int first, int size, int whole) {
       return int64_t{std::clamp(whole - first, 0, size)};
     };
@@ -54,7 +55,7 @@ void check_cover(const char* name, const Conv& c, const Conv3dPlan& plan, int co
                part(at.h, b.box_h, c.out_height) * part(at.t, b.box_t, c.out_frames);
   }
   if (covered != c.out_pixels() * c.out_channels)
-    fail(name, "TILES cover " + std::to_string(covered) + " elements");
+    fail(name, "values: tiles cover " + std::to_string(covered) + " elements");
 }
 
 Conv3dPlan check_plan(const char* name, const Conv3dArgs& args, const ConvDevice& device) {
@@ -66,7 +67,7 @@ Conv3dPlan check_plan(const char* name, const Conv3dArgs& args, const ConvDevice
   const int columns = kColumns[int(plan.tile)];
   const ConvBox& b = plan.box;
   const auto require = [&](bool holds, const char* what) {
-    if (!holds) fail(name, std::string("PLAN: ") + what);
+    if (!holds) fail(name, std::string("values: the plan's ") + what);
   };
   require(b.box_t * b.box_h * b.box_w == 128 * kBlocks[int(plan.tile)], "pixels of a box");
   require(b.box_w % 8 == 0 && b.box_w * b.box_h >= 64, "blocks of 64 pixels in one frame");

@@ -19,7 +19,10 @@ Made<T> run(const ConvData<T>& data, const sim::Options& options) {
   const sim::Report report =
       sim::launch(conv_gather_blocks<Tile>(m.conv), Tile::kThreads, 1, kConvGatherShared<Tile>, options,
                   [&] { conv3d_portable<Tile>(task); });
-  return {m.result(), report};
+  // Elements that are gathered one by one cannot but share banks; and of plain loads the counters do not know
+  // which lanes go together.
+  const bool counted = task.whole_pieces && sizeof(T) == 2;
+  return {m.result(), report, counted ? complaint(report) : report.first()};
 }
 
 // clang-format off
@@ -55,7 +58,7 @@ const ConvCase kParts = {.name = "parts", .batch = 2, .frames = 7, .height = 5, 
 template <class Tile, class T>
 void test_tile() {
   const auto run_tile = [](const auto& data, const auto& options) { return run<Tile>(data, options); };
-  constexpr Way kTwo[] = {kWays[1], kWays[3]};  // there is one barrier, and nothing but copies to delay
+  constexpr Order kTwo[] = {kOrders[0], kOrders[3]};  // there is one barrier, and nothing but copies to delay
   for (const ConvCase& c : kCases) check_values<T>(c, run_tile, kTwo);
   check_parts<T>(kParts, {1, 3, 1, 2}, run_tile);
 }

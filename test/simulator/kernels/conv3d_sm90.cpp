@@ -38,7 +38,7 @@ sim::Report launch(const ConvMemory<Bf16>& m, const Conv3dPlan& plan, const sim:
 Made<Bf16> run(const ConvData<Bf16>& data, const sim::Options& options, int processors = 2) {
   const ConvMemory<Bf16> memory(data);
   const Conv3dPlan plan = plan_conv3d(memory.conv, memory.layout, {true, processors, 232448});
-  if (plan.kernel != ConvKernel::sm90) fail(data.c.name, "PLAN is for another kernel");
+  if (plan.kernel != ConvKernel::sm90) fail(data.c.name, "values: the plan is for another kernel");
   const auto report = [&] {
     switch (plan.tile) {
       case ConvTile::b2n128:

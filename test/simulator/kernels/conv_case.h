@@ -4,20 +4,13 @@
 // looped over.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <random>
-#include <string>
-#include <vector>
 
 #include "cuda/kernels/conv.h"
-#include "simulator/simulator.h"
+#include "simulator/kernels/harness.h"
 
 namespace fsv::test {
-
-inline float round_bf16(float x) { return to_float(to_bf16(x)); }
 
 struct ConvCase {
   const char* name = "";
@@ -115,25 +108,6 @@ struct ConvData {
     return size_t(c.batch) * c.out_frames() * c.out_height() * c.out_width() * c.outputs;
   }
 
-  /// What is wrong with a result, or nothing.
-  std::string judge(const T* out) const {
-    double largest = 0, allowed = 0, squares = 0, allowed_squares = 0, magnitude = 0;
-    for (size_t i = 0; i < truth.size(); i++) {
-      const double error = std::fabs(to_float(out[i]) - truth[i]), of_plain = std::fabs(plain[i] - truth[i]);
-      if (std::isnan(error)) return "VALUES: element " + std::to_string(i) + " is not a number";
-      largest = std::max(largest, error), allowed = std::max(allowed, of_plain);
-      squares += error * error, allowed_squares += of_plain * of_plain;
-      magnitude = std::max(magnitude, std::fabs(truth[i]));
-    }
-    const double unit = std::ldexp(magnitude, -23), n = std::max<double>(truth.size(), 1);
-    if (largest <= 2 * allowed + unit && std::sqrt(squares / n) <= 2 * std::sqrt(allowed_squares / n) + unit)
-      return "";
-    char text[160];
-    std::snprintf(text, sizeof text, "VALUES: error %g (rms %g), plain %g (rms %g)", largest,
-                  std::sqrt(squares / n), allowed, std::sqrt(allowed_squares / n));
-    return text;
-  }
-
  private:
   /// The frames that a convolution over time sees, as frames of [before | x]; -1 for zeros.
   std::vector<int> padded_time() const {
@@ -187,14 +161,14 @@ struct ConvData {
               const float residual_of = c.residual ? to_float(residual[i]) : 0;
               truth[i] = activated(c.activation, sum + bias_of + noise_of) + residual_of;
               const float after = float(activated(c.activation, rounded + bias_of + noise_of)) + residual_of;
-              plain[i] = kBf16 ? round_bf16(after) : after;
+              plain[i] = kBf16 ? to_float(to_bf16(after)) : after;
             }
   }
 };
 
 /// Ends the test: what follows would only repeat it.
 [[noreturn]] inline void fail(const std::string& what, const std::string& why) {
-  std::printf("%s: %s\n", what.c_str(), why.c_str());
+  std::printf("%s, %s\n", why.c_str(), what.c_str());
   std::exit(1);
 }
 

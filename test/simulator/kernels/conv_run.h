@@ -57,51 +57,27 @@ struct ConvMemory {
   std::vector<T> result() const { return {out->ptr(), out->ptr() + data.elements()}; }
 };
 
-/// How the simulator runs a launch.
-struct Way {
-  const char* name;
-  sim::Schedule schedule;
-  sim::Async async;
-  uint64_t seed;
-
-  sim::Options options() const {
-    sim::Options o;
-    o.schedule = schedule, o.async = async, o.seed = seed;
-    return o;
-  }
-};
-inline constexpr Way kWays[] = {
-    {"in order, eager", sim::Schedule::order, sim::Async::eager, 1},
-    {"in order, lazy", sim::Schedule::order, sim::Async::lazy, 2},
-    {"any warp", sim::Schedule::warps, sim::Async::random, 3},
-    {"any lane", sim::Schedule::lanes, sim::Async::random, 4},
-};
-
-template <class T>
-bool same(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
-
 /// What a kernel made of a problem.
 template <class T>
 struct Made {
   std::vector<T> out;
   sim::Report report;
+  std::string complaint = test::complaint(report);
 };
 
 /// run(data, options) -> Made<T>: right, and the same bits, whatever the schedule.
 template <class T, class Run>
-void check_values(const ConvCase& c, const Run& run, std::span<const Way> ways = kWays) {
+void check_values(const ConvCase& c, const Run& run, std::span<const Order> orders = kOrders) {
   const ConvData<T> data(c);
   std::vector<T> first;
-  for (const Way& way : ways) {
-    const Made<T> made = run(data, way.options());
-    const std::string what = std::string(c.name) + ", " + way.name;
-    std::string wrong = made.report.first();
-    if (wrong.empty()) wrong = data.judge(made.out.data());
+  for (const Order& order : orders) {
+    const Made<T> made = run(data, order.options());
+    const std::string what = std::string(c.name) + ", " + order.name;
+    std::string wrong = made.complaint;
+    if (wrong.empty()) wrong = judge(made.out, data.truth, data.plain);
     if (!wrong.empty()) fail(what, wrong);
     if (first.empty()) first = made.out;
-    if (!same(first, made.out)) fail(what, "BITS depend on the schedule");
+    if (!same_bits(first, made.out)) fail(what, "values: bits depend on the schedule");
   }
 }
 
@@ -129,8 +105,8 @@ void check_parts(const ConvCase& c, const std::vector<int>& chunks, const Run& r
     ConvData<T> one = data;
     one.c.batch = 1;
     one.x = sample(data.x);
-    if (!same(run(one, sim::Options{}).out, sample(whole)))
-      fail(c.name, "BITS of a sample depend on the batch");
+    if (!same_bits(run(one, sim::Options{}).out, sample(whole)))
+      fail(c.name, "values: bits of a sample depend on the batch");
   }
   int from = 0;
   for (const int count : chunks) {
@@ -139,24 +115,22 @@ void check_parts(const ConvCase& c, const std::vector<int>& chunks, const Run& r
     part.c.frames = count, part.c.before = before, part.c.left = c.left - before;
     part.x = frames_of(data.x, c.batch, c.frames, from, from + count);
     part.before = frames_of(data.x, c.batch, c.frames, from - before, from);
-    if (!same(run(part, sim::Options{}).out, frames_of(whole, c.batch, c.out_frames(), from, from + count)))
-      fail(c.name, "BITS of a chunk are not those of the clip");
+    if (!same_bits(run(part, sim::Options{}).out,
+                   frames_of(whole, c.batch, c.out_frames(), from, from + count)))
+      fail(c.name, "values: bits of a chunk are not those of the clip");
     from += count;
   }
 }
 
-/// Global memory is read at most `most` times, and shared memory without bank conflicts.
+/// Global memory is read at most `most` times.
 template <class T, class Run>
 void check_traffic(const ConvCase& c, double most, const Run& run) {
   const ConvData<T> data(c);
-  sim::Options options;
-  options.count = true;
-  const sim::Report report = run(data, options).report;
-  const double times = report.global_read / double(sizeof(T) * (data.x.size() + data.weight.size()));
+  const sim::Report report = run(data, sim::Options{}).report;
+  const double times = static_cast<double>(report.global_read) /
+                       (sizeof(T) * static_cast<double>(data.x.size() + data.weight.size()));
   std::printf("%s: reads %.2f times the least\n", c.name, times);
-  if (times > most) fail(c.name, "TRAFFIC above " + std::to_string(most));
-  for (const auto& [line, n] : report.shared)
-    if (n.units > n.least) fail(c.name, "BANK conflicts at " + line);
+  if (times > most) fail(c.name, "values: traffic above " + std::to_string(most));
 }
 
 }  // namespace fsv::test
