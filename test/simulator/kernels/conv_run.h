@@ -130,7 +130,7 @@ void check_traffic(const ConvCase& c, double most, const Run& run) {
   const double times = static_cast<double>(report.global_read) /
                        (sizeof(T) * static_cast<double>(data.x.size() + data.weight.size()));
   std::printf("%s: reads %.2f times the least\n", c.name, times);
-  if (times > most) fail(c.name, "values: traffic above " + std::to_string(most));
+  if (times > most) fail(c.name, "traffic: above " + std::to_string(most));
 }
 
 }  // namespace fsv::test
