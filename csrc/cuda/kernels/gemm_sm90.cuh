@@ -122,20 +122,25 @@ FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, i
       ptx::mbar_arrive_cluster(ptx::mapa(shared.empty(stage), thread));
     }
   };
-  const auto x_of = [&](int stage) {
-    return ptx::gmma_desc(shared.x(stage) + group * 64 * 128, 16, 1024, ptx::SW_128);
+  // The products of one step, on top of the sums or instead of them.
+  const auto multiply_step = [&](float(&to)[Tile::kN / 2], bool onto) {
+    ptx::mbar_wait(shared.full(at.stage), at.parity);
+    const uint64_t x = ptx::gmma_desc(shared.x(at.stage) + group * 64 * 128, 16, 1024, ptx::SW_128);
+    const uint64_t w = ptx::gmma_desc(shared.w(at.stage), 16, 1024, ptx::SW_128);
+    ptx::wgmma_fence();
+    FSV_UNROLL for (int i = 0; i < 4; i++) {  // 32 bytes of each row
+      if constexpr (Tile::kOperand == Operand::bf16)
+        ptx::wgmma_bf16<Tile::kN>(to, x + 2 * i, w + 2 * i, onto || i > 0);
+      else
+        ptx::wgmma_e4m3<Tile::kN>(to, x + 2 * i, w + 2 * i, onto || i > 0);
+    }
+    ptx::wgmma_commit();
   };
-  const auto w_of = [&](int stage) { return ptx::gmma_desc(shared.w(stage), 16, 1024, ptx::SW_128); };
 
   if constexpr (Tile::kOperand == Operand::bf16) {
     int previous = 0;
     for (int step = 0; step < steps; step++, at.advance()) {
-      ptx::mbar_wait(shared.full(at.stage), at.parity);
-      const uint64_t x = x_of(at.stage), w = w_of(at.stage);
-      ptx::wgmma_fence();
-      FSV_UNROLL for (int i = 0; i < 4; i++)
-          ptx::wgmma_bf16<Tile::kN>(sums, x + 2 * i, w + 2 * i, (step | i) != 0);
-      ptx::wgmma_commit();
+      multiply_step(sums, step > 0);
       ptx::wgmma_wait<1>(sums);  // the step before this one has finished reading
       if (step == 0)
         after_first();
@@ -150,11 +155,7 @@ FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, i
     float part[Tile::kN / 2];
     FSV_UNROLL for (float& sum : sums) sum = 0;
     for (int step = 0; step < steps; step++, at.advance()) {
-      ptx::mbar_wait(shared.full(at.stage), at.parity);
-      const uint64_t x = x_of(at.stage), w = w_of(at.stage);
-      ptx::wgmma_fence();
-      FSV_UNROLL for (int i = 0; i < 4; i++) ptx::wgmma_e4m3<Tile::kN>(part, x + 2 * i, w + 2 * i, i != 0);
-      ptx::wgmma_commit();
+      multiply_step(part, false);
       if (step == 0) after_first();
       ptx::wgmma_wait<0>(part);
       release(at.stage);
