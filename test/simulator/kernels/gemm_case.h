@@ -3,21 +3,19 @@
 #pragma once
 
 #include <cmath>
-#include <cstdio>
+#include <memory>
 #include <random>
 #include <vector>
 
 #include "core/dtype.h"
 #include "cuda/kernels/gemm_epilogue.cuh"
-#include "simulator/simulator.h"
+#include "simulator/kernels/harness.h"
 
-namespace gemm_check {
-
-using fsv::Activation;
+namespace fsv::test {
 
 enum class Gate { none, sample, element };
 
-struct Case {
+struct GemmCase {
   const char* name;
   int m, n, k;
   bool bias = false;
@@ -28,7 +26,6 @@ struct Case {
   bool scales = false;  ///< of the rows of x and W
 };
 
-/// y as the contract has it, before its rounding. `x` and `w` as they are multiplied.
 inline double activate(Activation kind, double x) {
   switch (kind) {
     case Activation::none:
@@ -49,10 +46,9 @@ inline double activate(Activation kind, double x) {
 class Matrix {
  public:
   Matrix() = default;
-  Matrix(std::mt19937& random, fsv::DType dtype, int rows, int cols, int stride, double spread)
-      : dtype_(dtype) {
+  Matrix(std::mt19937& random, DType dtype, int rows, int cols, int stride, double spread) : dtype_(dtype) {
     std::normal_distribution<double> normal(0, spread);
-    std::vector<uint8_t> bytes(static_cast<size_t>(rows) * stride * fsv::size_of(dtype));
+    std::vector<uint8_t> bytes(static_cast<size_t>(rows) * stride * size_of(dtype));
     for (int r = 0; r < rows; r++)
       for (int c = 0; c < stride; c++) {
         const float drawn = c < cols ? static_cast<float>(normal(random)) : 0.0f;
@@ -68,23 +64,22 @@ class Matrix {
 
  private:
   float put(std::vector<uint8_t>& bytes, size_t at, float value) const {
-    if (dtype_ == fsv::DType::f32) return store(bytes, at, value);
-    if (dtype_ == fsv::DType::bf16) return store(bytes, at, fsv::to_bf16(value));
-    return store(bytes, at, fsv::to_f8e4m3(value));
+    if (dtype_ == DType::f32) return store(bytes, at, value);
+    if (dtype_ == DType::bf16) return store(bytes, at, to_bf16(value));
+    return store(bytes, at, to_f8e4m3(value));
   }
   template <class T>
   static float store(std::vector<uint8_t>& bytes, size_t at, T value) {
     std::memcpy(&bytes[at * sizeof(T)], &value, sizeof(T));
-    return fsv::to_float(value);
+    return to_float(value);
   }
-  fsv::DType dtype_ = fsv::DType::f32;
+  DType dtype_ = DType::f32;
 };
 
 /// A case with its operands, its epilogue for a kernel, and the truth.
-class Problem {
+class GemmProblem {
  public:
-  Problem(const Case& c, fsv::DType dtype, int x_stride, int w_stride) : of(c) {
-    using fsv::DType;
+  GemmProblem(const GemmCase& c, DType dtype, int x_stride, int w_stride) : of(c) {
     std::mt19937 random(static_cast<unsigned>(c.m * 31 + c.n * 7 + c.k));
     const DType result = c.out_f32 ? DType::f32 : DType::bf16;
     x = Matrix(random, dtype, c.m, c.k, x_stride, dtype == DType::f8e4m3 ? 4 : 1);
@@ -98,12 +93,14 @@ class Problem {
       col_scale_ = Matrix(random, DType::f32, 1, c.n, c.n, 0.5);
     }
     out_ = std::make_unique<sim::Global<uint8_t>>(static_cast<size_t>(c.m) * c.n * (c.out_f32 ? 4 : 2));
+    for (int row = 0; row < c.m; row++)
+      for (int col = 0; col < c.n; col++) truth_.push_back(compute(row, col));
   }
 
   int samples() const { return of.gate == Gate::sample ? 2 : 1; }
 
-  fsv::cuda::kernels::GemmEpilogue epilogue() const {
-    fsv::cuda::kernels::GemmEpilogue e;
+  cuda::kernels::GemmEpilogue epilogue() const {
+    cuda::kernels::GemmEpilogue e;
     e.bias = static_cast<const float*>(bias_.data());
     e.row_scale = static_cast<const float*>(row_scale_.data());
     e.col_scale = static_cast<const float*>(col_scale_.data());
@@ -118,7 +115,49 @@ class Problem {
     return e;
   }
 
-  double truth(int row, int col) const {
+  double truth(int row, int col) const { return truth_[static_cast<size_t>(row) * of.n + col]; }
+  float result(int row, int col) const {
+    const size_t at = static_cast<size_t>(row) * of.n + col;
+    if (of.out_f32) return reinterpret_cast<const float*>(out_->ptr())[at];
+    return to_float(reinterpret_cast<const Bf16*>(out_->ptr())[at]);
+  }
+  /// The result's bytes.
+  std::vector<uint8_t> bits() const { return {out_->ptr(), out_->ptr() + out_->size()}; }
+
+  void* out() const { return out_->ptr(); }
+  void* residual() const { return residual_.data(); }
+
+  /// All elements are within the result's rounding and a little for sums in f32.
+  bool right(const std::string& what) const {
+    const double relative = of.out_f32 ? 1e-5 : 0x1p-8;
+    sim::check::checks++;
+    for (int row = 0; row < of.m; row++)
+      for (int col = 0; col < of.n; col++) {
+        const double wanted = truth(row, col), got = result(row, col);
+        if (std::abs(got - wanted) <= relative * std::abs(wanted) + 5e-5) continue;
+        sim::check::fail("values", "%s: (%d, %d) is %g, not %g", what.c_str(), row, col, got, wanted);
+        return false;
+      }
+    return true;
+  }
+
+  /// Root mean square error over that of the truth.
+  double error() const {
+    double squares = 0, of_truth = 0;
+    for (int row = 0; row < of.m; row++)
+      for (int col = 0; col < of.n; col++) {
+        const double wanted = truth(row, col), distance = result(row, col) - wanted;
+        squares += distance * distance;
+        of_truth += wanted * wanted;
+      }
+    return std::sqrt(squares / of_truth);
+  }
+
+  const GemmCase of;
+  Matrix x, w;
+
+ private:
+  double compute(int row, int col) const {
     double sum = 0;
     for (int i = 0; i < of.k; i++)
       sum += x.values[static_cast<size_t>(row) * of.k + i] * w.values[static_cast<size_t>(col) * of.k + i];
@@ -132,65 +171,19 @@ class Problem {
     return of.residual ? y + residual_.values[at] : y;
   }
 
-  float result(int row, int col) const {
-    const size_t at = static_cast<size_t>(row) * of.n + col;
-    if (of.out_f32) return reinterpret_cast<const float*>(out_->ptr())[at];
-    return fsv::to_float(reinterpret_cast<const fsv::Bf16*>(out_->ptr())[at]);
-  }
-
-  void* out() const { return out_->ptr(); }
-  void* residual() const { return residual_.data(); }
-
-  /// Whether all elements are within the result's rounding and a little for sums in f32; prints the first
-  /// that is not.
-  bool right() const {
-    const double relative = of.out_f32 ? 1e-5 : 0x1p-8;
-    if (truth_.empty())
-      for (int row = 0; row < of.m; row++)
-        for (int col = 0; col < of.n; col++) truth_.push_back(truth(row, col));
-    for (int row = 0; row < of.m; row++)
-      for (int col = 0; col < of.n; col++) {
-        const double wanted = truth_[static_cast<size_t>(row) * of.n + col], got = result(row, col);
-        if (std::abs(got - wanted) <= relative * std::abs(wanted) + 5e-5) continue;
-        std::printf("%s: VALUES: (%d, %d) is %g, not %g\n", of.name, row, col, got, wanted);
-        return false;
-      }
-    return true;
-  }
-
-  const Case of;
-  Matrix x, w;
-
- private:
   Matrix bias_, gate_, residual_, row_scale_, col_scale_;
   std::unique_ptr<sim::Global<uint8_t>> out_;
-  mutable std::vector<double> truth_;
+  std::vector<double> truth_;
 };
 
-/// The schedules under which every case runs: in order, by warps, by lanes; asynchronous work early, late, at
-/// any time.
-inline std::vector<sim::Options> schedules() {
-  std::vector<sim::Options> list(4);
-  list[0].async = sim::Async::eager;
-  list[1].async = sim::Async::lazy;
-  list[2].schedule = sim::Schedule::warps;
-  list[3].schedule = sim::Schedule::lanes;
-  for (size_t i = 0; i < list.size(); i++) list[i].seed = 11 * i + 1;
-  return list;
-}
-
-/// Runs `launch(problem, options)` under all schedules and checks every result. Prints what failed first.
+/// Runs launch(problem, options) under all schedules and checks what it did.
 template <class Launch>
-bool holds(const Problem& problem, const Launch& launch) {
+bool holds(const GemmProblem& problem, const Launch& launch) {
   for (const sim::Options& options : schedules()) {
-    const sim::Report report = launch(problem, options);
-    if (!report.ok()) {
-      std::printf("%s: %s\n", problem.of.name, report.first().c_str());
-      return false;
-    }
-    if (!problem.right()) return false;
+    const std::string what = std::string(problem.of.name) + " " + sim::check::name_of(options);
+    if (!sound(launch(problem, options), what) || !problem.right(what)) return false;
   }
   return true;
 }
 
-}  // namespace gemm_check
+}  // namespace fsv::test

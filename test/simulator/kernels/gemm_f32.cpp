@@ -1,20 +1,21 @@
 // gemm_f32.cuh: values against double at awkward shapes.
 #include "cuda/kernels/gemm_f32.cuh"
 
-#include "gemm_check.h"
+#include "simulator/kernels/gemm_case.h"
 
 namespace {
 
-using namespace gemm_check;
+using namespace fsv;
+using namespace fsv::test;
 using namespace fsv::cuda::kernels;
 
-bool test(const Case& c, int padding = 0) {
-  const Problem problem(c, fsv::DType::f32, c.k, c.k + padding);
-  return holds(problem, [&](const Problem& p, const sim::Options& options) {
-    FmaArgs args{static_cast<const float*>(p.x.data()), static_cast<const float*>(p.w.data()), c.k,
-                 c.k + padding, p.epilogue()};
+bool test(const GemmCase& c, int padding = 0) {
+  const GemmProblem problem(c, DType::f32, c.k, c.k + padding);
+  return holds(problem, [&](const GemmProblem& p, const sim::Options& options) {
+    const FmaArgs args{static_cast<const float*>(p.x.data()), static_cast<const float*>(p.w.data()), c.k,
+                       c.k + padding, p.epilogue()};
     const int blocks = (c.m + FmaTile::kM - 1) / FmaTile::kM * ((c.n + FmaTile::kN - 1) / FmaTile::kN);
-    return sim::launch(dim3(blocks), dim3(FmaTile::kThreads), dim3(1), FmaTile::kShared, options,
+    return sim::launch(static_cast<unsigned>(blocks), FmaTile::kThreads, 1, FmaTile::kShared, options,
                        [&] { gemm_f32(args); });
   });
 }
@@ -29,4 +30,7 @@ bool all() {
 
 }  // namespace
 
-int main() { return all() ? 0 : 1; }
+int main() {
+  all();
+  return sim::check::finish("gemm_f32");
+}
