@@ -125,6 +125,7 @@ function makeLinear(c: LinearCase, seed: number) {
     withPlain: (x: Tensor, xScale?: Tensor) =>
       ops.linear(x, plain, { ...options, ...(weightScale && { weightScale }), ...(xScale && { xScale }) }),
     withPacked: (x: Tensor) => ops.linear(x, ops.packLinear(plain, weightScale), options),
+    plain,
     options,
   }
 }
@@ -194,7 +195,16 @@ linear('fp8 on both sides, with a scale a row of each', async () => {
   ] as [[number, number, number], number][])
     for (const resultDtype of floats) {
       const made = makeLinear(
-        { x, outputs, dtype: 'bf16', resultDtype, fp8: 'both', bias: true, activation: 'silu', residual: true },
+        {
+          x,
+          outputs,
+          dtype: 'bf16',
+          resultDtype,
+          fp8: 'both',
+          bias: true,
+          activation: 'silu',
+          residual: true,
+        },
         4,
       )
       await judge(made.withPlain(made.x, made.xScale), made.shape, made.reference, `[${x}] ${resultDtype}`)
@@ -244,6 +254,41 @@ linear('leading dimensions are one', async () => {
   assert.equal([...deep.shape], [3, 2, 2, 10])
   await sameBits(flat.reshape(3, 2, 2, 10), deep, 'rank 4 against rank 2')
 })
+
+/** The same elements in a view that begins one element behind a block of memory. */
+async function shifted(tensor: Tensor): Promise<Tensor> {
+  const data = await tensor.read()
+  const longer = new (data.constructor as Uint16ArrayConstructor)(data.length + 1)
+  longer.set(data, 1)
+  return device
+    .tensor(longer, [longer.length], tensor.dtype)
+    .slice(0, 1)
+    .reshape(...tensor.shape)
+}
+
+for (const dtype of floats)
+  linear(`${dtype}: views that begin anywhere`, async () => {
+    for (const [x, outputs, gate] of [
+      [[2, 9, 64], 24, 'sample'],
+      [[1, 5, 21], 30, 'element'],
+    ] as const) {
+      const made = makeLinear(
+        { x: [...x], outputs, dtype, activation: 'silu', bias: true, gate, residual: true },
+        7,
+      )
+      const options = {
+        ...made.options,
+        bias: await shifted(made.options.bias!),
+        gate: await shifted(made.options.gate!),
+        residual: await shifted(made.options.residual!),
+      }
+      await sameBits(
+        ops.linear(await shifted(made.x), await shifted(made.plain), options),
+        made.withPlain(made.x),
+        `[${x}]`,
+      )
+    }
+  })
 
 for (const dtype of floats)
   linear(`${dtype}: a row's bits do not depend on the other rows`, async () => {
