@@ -2,7 +2,6 @@
 #include <cstring>
 
 #include "addon/binding.h"
-#include "cpu/backend.h"
 #include "cpu/isa.h"
 
 namespace fsv::addon {
@@ -50,7 +49,8 @@ Napi::Value open(const Info& info) {
     if (name == "cpu")
       backend = make_cpu_backend(options);
     else if (name == "meta")
-      backend = make_meta_backend(cpu::packed_bytes);
+      backend = make_meta_backend(info[3].IsExternal() ? device_of(info[3])->shared_backend()
+                                                       : make_cpu_backend({.threads = 1, .isa = {}}));
     else
       backend = make_gpu_backend(name);
     const auto device = std::make_shared<Device>(name, std::move(backend));

@@ -58,7 +58,8 @@ Napi::Value map_tensor(const Info& info) {
       return wrap(info.Env(), device->external(spec, bytes.data(), file));
     }
     const Tensor out = device->empty(spec);
-    device->write(out, bytes.data(), bytes.size());
+    if (!device->backend().dry()) file->prefetch(*entry);
+    device->write(out, bytes.data(), bytes.size(), file);
     return wrap(info.Env(), out);
   });
 }

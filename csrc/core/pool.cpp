@@ -47,11 +47,16 @@ Pool::Block* Pool::take(size_t bytes) {
   if (!block) block = grow(size, small);
   if (!block) {
     trim();
+    source_.settle();
     block = grow(size, small);
   }
   if (!block) {
-    const size_t left = usage_.limit > usage_.reserved ? usage_.limit - usage_.reserved : 0;
-    throw out_of_memory(static_cast<int64_t>(size), usage_.limit ? static_cast<int64_t>(left) : -1);
+    int64_t left = source_.available();
+    if (usage_.limit) {
+      const auto allowed = static_cast<int64_t>(usage_.limit - std::min(usage_.limit, usage_.reserved));
+      left = left < 0 ? allowed : std::min(left, allowed);
+    }
+    throw out_of_memory(static_cast<int64_t>(size), left);
   }
   list.erase(block);
   if (block->size - size >= (small ? kSmallRest : kLargeRest)) {

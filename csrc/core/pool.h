@@ -28,6 +28,8 @@ class Pool {
   struct Source {
     std::function<void*(size_t)> allocate;       ///< nullptr when there is no more
     std::function<void(void*, size_t)> release;  ///< in stream order
+    std::function<void()> settle;                ///< returns when what was released is back
+    std::function<int64_t()> available;          ///< bytes there are, negative where nobody can tell
   };
   /// Bytes over all pools of a device.
   struct Usage {

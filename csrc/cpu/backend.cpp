@@ -5,7 +5,7 @@
 namespace fsv {
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
-  const int threads = options.threads > 0 ? options.threads : cpu::available_processors();
+  const int threads = options.threads > 0 ? options.threads : available_processors();
   return std::make_unique<cpu::CpuBackend>(cpu::kernels_for(options.isa), threads);
 }
 

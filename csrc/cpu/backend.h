@@ -2,8 +2,8 @@
 // pool and calls the kernels of the chosen instruction set.
 #pragma once
 
+#include "core/thread_pool.h"
 #include "cpu/kernels/kernels.h"
-#include "cpu/thread_pool.h"
 #include "ops/backend.h"
 
 namespace fsv::cpu {

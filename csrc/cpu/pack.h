@@ -4,8 +4,8 @@
 
 #include <cstddef>
 
+#include "core/thread_pool.h"
 #include "cpu/kernels/kernels.h"
-#include "cpu/thread_pool.h"
 #include "ops/ops.h"
 
 namespace fsv::cpu {

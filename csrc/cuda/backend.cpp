@@ -1,7 +1,11 @@
 #include "cuda/backend.h"
 
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <set>
+
+#include "cuda/graph.h"
 
 namespace fsv {
 
@@ -12,47 +16,77 @@ std::unique_ptr<Backend> make_cuda_backend(int index) { return std::make_unique<
 namespace fsv::cuda {
 namespace {
 
-Card card_at(int index) {
-  cudaDeviceProp properties;
-  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
-  Card card;
-  card.name = properties.name;
-  card.index = index;
-  card.capability = 10 * properties.major + properties.minor;
-  card.processors = properties.multiProcessorCount;
-  card.shared_bytes = properties.sharedMemPerBlockOptin;
-  card.total_bytes = properties.totalGlobalMem;
-  return card;
+bool is_set(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value && std::strcmp(value, "1") == 0;
 }
 
 }  // namespace
 
-CudaBackend::CudaBackend(int index) : card_(card_at(index)) {
-  check(cudaSetDevice(index), "cudaSetDevice");
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+CudaBackend::CudaBackend(int index) : card_(card_at(index)), one_by_one_(is_set("FSVIDEO_CUDA_SYNC")) {
+  use_card();
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), card_.name);
+  timeline_ = std::make_unique<Timeline>(stream_);
+  staging_ = std::make_unique<Staging>();
 }
 
 CudaBackend::~CudaBackend() {
   cudaSetDevice(card_.index);
+  cudaStreamSynchronize(stream_);
+  timeline_.reset();
+  staging_.reset();
   cudaStreamDestroy(stream_);
-  cudaFreeHost(staging_);
+  cudaGetLastError();
 }
 
 std::string CudaBackend::description() const {
-  return text(card_.name, ", sm_", card_.capability, ", ", card_.processors, " SMs");
+  return text(card_.name, ", compute capability ", card_.capability / 10, ".", card_.capability % 10, ", ",
+              card_.total_bytes >> 20, " MiB");
 }
 
-void CudaBackend::run(const char* name, const std::function<void()>& work,
-                      std::atomic<int64_t>* nanoseconds) {
-  check(cudaSetDevice(card_.index), "cudaSetDevice");
+void CudaBackend::use_card() const { check(cudaSetDevice(card_.index), "cudaSetDevice"); }
+
+void CudaBackend::require_alive() const {
+  if (const auto lost = lost_.load()) throw *lost;
+}
+
+void CudaBackend::attempt(const char* name, const std::function<void()>& body) {
+  require_alive();
   try {
-    Backend::run(name, work, nanoseconds);
-  } catch (Error& error) {
-    throw Error(error.code, text(name, ": ", error.what()));
+    use_card();
+    body();
+  } catch (const Error& error) {
+    cudaGetLastError();
+    const cudaError_t state = cudaStreamQuery(stream_);
+    if (state == cudaSuccess || state == cudaErrorNotReady) {
+      Error named(error.code, text(name, ": ", error.what()));
+      named.needed = error.needed;
+      named.available = error.available;
+      throw named;
+    }
+    // Reported by whatever call came next, not by the op at fault.
+    const std::string culprit = timeline_->culprit();
+    Error lost(code::kDeviceLost,
+               text(culprit, ": CUDA error ", static_cast<int>(state), ", ", cudaGetErrorString(state), ": ",
+                    card_.name, " (", card_.index, ") can do nothing more for this process"));
+    lost.field = culprit;
+    lost_.store(std::make_shared<const Error>(lost));
+    throw lost;
   }
 }
 
-void CudaBackend::synchronize() { check(cudaStreamSynchronize(stream_), "synchronize"); }
+void CudaBackend::run(const Step& step) {
+  attempt(step.name, [&] {
+    timeline_->begin(step.name, card_.seconds(step.cost), step.stats ? &step.stats->nanoseconds : nullptr);
+    step.work();
+    timeline_->end();
+    if (one_by_one_) timeline_->finish();
+  });
+}
+
+void CudaBackend::synchronize() {
+  attempt("synchronize", [&] { timeline_->finish(); });
+}
 
 void allow_shared_memory(const void* kernel) {
   static std::mutex mutex;

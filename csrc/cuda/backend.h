@@ -5,25 +5,20 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
+#include <memory>
 #include <string>
 #include <utility>
 
+#include "cuda/cards.h"
 #include "cuda/launch.h"
+#include "cuda/staging.h"
+#include "cuda/timeline.h"
 #include "ops/backend.h"
 
 namespace fsv::cuda {
 
-/// What a plan may know of a card.
-struct Card {
-  std::string name;
-  int index = 0;
-  int capability = 80;      ///< 90 for compute capability 9.0
-  int processors = 1;       ///< SMs
-  size_t shared_bytes = 0;  ///< dynamic shared memory that a block may have
-  size_t total_bytes = 0;
-  /// Kernels with wgmma: they exist on this architecture alone.
-  bool hopper() const { return capability == 90; }
-};
+class GraphRecording;
 
 class CudaBackend final : public Backend {
  public:
@@ -44,9 +39,13 @@ class CudaBackend final : public Backend {
   void copy_in(void* to, const void* host, size_t bytes) override;
   void copy_out(void* host, const void* from, size_t bytes) override;
   void copy(void* to, const void* from, size_t bytes) override;
-  void run(const char* name, const std::function<void()>& work, std::atomic<int64_t>* nanoseconds) override;
   void use_workspace(void* data) override { workspace_ = data; }
+  void run(const Step& step) override;
   void synchronize() override;
+  void require_alive() const override;
+  int64_t free_bytes() const override;
+  bool records() const override { return !one_by_one_; }
+  std::unique_ptr<Recording> record(const std::vector<Step>& steps, OpStats* total) override;
 
 #define FSV_OVERRIDE(name, Name) void name(const Name##Args& args) override;
   FSV_FOR_EACH_OP(FSV_OVERRIDE)
@@ -73,10 +72,20 @@ class CudaBackend final : public Backend {
     cuda::launch(stream_, kernel, shape, std::forward<Arguments>(arguments)...);
   }
 
+  friend class GraphRecording;
+  /// Does what launches work for the op `name`. An error that the card does not survive becomes
+  /// ERR_FSVIDEO_DEVICE_LOST, now and for every later call.
+  void attempt(const char* name, const std::function<void()>& body);
+  void use_card() const;
+
   Card card_;
+  bool one_by_one_;  ///< FSVIDEO_CUDA_SYNC=1: every op is waited for, no graphs
   cudaStream_t stream_ = nullptr;
+  std::unique_ptr<Timeline> timeline_;
+  std::unique_ptr<Staging> staging_;
   void* workspace_ = nullptr;
-  char* staging_ = nullptr;  ///< pinned
+  GraphRecording* recording_ = nullptr;  ///< while one is made
+  std::atomic<std::shared_ptr<const Error>> lost_;
 };
 
 }  // namespace fsv::cuda

@@ -7,9 +7,9 @@
 
 namespace fsv::cuda {
 
-/// Of a call that failed without harm to the device. `what`: the call or the op, for the message.
+/// `what`: the call or the op, for the message.
 inline Error failure(cudaError_t error, const std::string& what) {
-  return {code::kInternal,
+  return {error == cudaErrorMemoryAllocation ? code::kOutOfMemory : code::kInternal,
           text(what, ": CUDA error ", static_cast<int>(error), ", ", cudaGetErrorString(error))};
 }
 

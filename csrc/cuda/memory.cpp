@@ -1,59 +1,47 @@
 // Memory of a card, and the ways between it and the host. Plain cudaMalloc and cudaFree: the pool above asks
-// rarely, gives back in stream order, and both leave what happens to chance nowhere.
-#include <algorithm>
-#include <cstring>
-
+// rarely and gives back in stream order.
 #include "cuda/backend.h"
+#include "cuda/graph.h"
 
 namespace fsv::cuda {
-namespace {
-
-constexpr size_t kStaging = size_t{4} << 20;
-
-}  // namespace
 
 void* CudaBackend::allocate(size_t bytes) {
-  check(cudaSetDevice(card_.index), "cudaSetDevice");
+  use_card();
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, bytes);
   if (error == cudaSuccess) return data;
   cudaGetLastError();
   if (error == cudaErrorMemoryAllocation) return nullptr;
-  throw failure(error, "allocate");
+  throw failure(error, "cudaMalloc");
 }
 
 void CudaBackend::release(void* data, size_t) {
-  check(cudaSetDevice(card_.index), "cudaSetDevice");
-  check(cudaFree(data), "release");
+  cudaSetDevice(card_.index);
+  cudaFree(data);  // of a card that is lost, nothing can be had back, and nobody can help it
+  cudaGetLastError();
+}
+
+int64_t CudaBackend::free_bytes() const {
+  size_t free = 0, total = 0;
+  if (cudaSetDevice(card_.index) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess)
+    return static_cast<int64_t>(free);
+  cudaGetLastError();
+  return -1;
 }
 
 void CudaBackend::copy_in(void* to, const void* host, size_t bytes) {
-  if (!staging_)
-    check(cudaHostAlloc(reinterpret_cast<void**>(&staging_), kStaging, cudaHostAllocDefault), "staging");
-  for (size_t at = 0; at < bytes; at += kStaging) {
-    const size_t size = std::min(kStaging, bytes - at);
-    synchronize();
-    std::memcpy(staging_, static_cast<const char*>(host) + at, size);
-    check(cudaMemcpyAsync(static_cast<char*>(to) + at, staging_, size, cudaMemcpyHostToDevice, stream_),
-          "copy_in");
-  }
+  if (recording_)
+    recording_->copy_in(to, host, bytes);
+  else
+    staging_->upload(stream_, to, host, bytes);
 }
 
 void CudaBackend::copy_out(void* host, const void* from, size_t bytes) {
-  if (!staging_)
-    check(cudaHostAlloc(reinterpret_cast<void**>(&staging_), kStaging, cudaHostAllocDefault), "staging");
-  for (size_t at = 0; at < bytes; at += kStaging) {
-    const size_t size = std::min(kStaging, bytes - at);
-    check(
-        cudaMemcpyAsync(staging_, static_cast<const char*>(from) + at, size, cudaMemcpyDeviceToHost, stream_),
-        "copy_out");
-    synchronize();
-    std::memcpy(static_cast<char*>(host) + at, staging_, size);
-  }
+  staging_->download(stream_, host, from, bytes);
 }
 
 void CudaBackend::copy(void* to, const void* from, size_t bytes) {
-  if (bytes) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copy");
+  if (bytes) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "cudaMemcpyAsync");
 }
 
 }  // namespace fsv::cuda

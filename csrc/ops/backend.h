@@ -8,10 +8,35 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "ops/ops.h"
 
 namespace fsv {
+
+/// How often an op ran, what it was counted at and how long it took on the device.
+struct OpStats {
+  int64_t calls = 0;
+  double flops = 0, bytes = 0;
+  std::atomic<int64_t> nanoseconds{0};
+};
+
+/// A piece of work in the device's queue.
+struct Step {
+  const char* name;  ///< of the op or copy
+  std::function<void()> work;
+  OpStats* stats;  ///< null for copies
+  Cost cost;
+};
+
+/// Steps that a device has made into something of its own, which replays them at once. Used on the executor
+/// thread.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  /// Stops between parts when `cancelled` says so.
+  virtual void replay(const std::function<bool()>& cancelled) = 0;
+};
 
 class Backend {
  public:
@@ -37,11 +62,22 @@ class Backend {
   virtual void copy_out(void* host, const void* from, size_t bytes) = 0;
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
 
-  /// Runs `work`, which calls methods of this backend for the op or copy `name`, and adds the time that it
-  /// takes on the device: at once, or by the next `synchronize` where the device is behind.
-  virtual void run(const char* name, const std::function<void()>& work, std::atomic<int64_t>* nanoseconds);
+  /// Does the step's work, which calls methods of this backend, and adds the time that it takes on the device
+  /// to its stats: at once, or by the next `synchronize` where the device is behind.
+  virtual void run(const Step& step);
   /// Returns when the device has done all that it was given. Throws the first error of it.
   virtual void synchronize() {}
+  /// Throws ERR_FSVIDEO_DEVICE_LOST when the device can do nothing any more. Any thread.
+  virtual void require_alive() const {}
+  /// Bytes that are left on the device; negative where nobody can tell. Any thread.
+  virtual int64_t free_bytes() const { return -1; }
+
+  /// Whether graphs are worth to be recorded. The first replay of one runs its steps one by one, the second
+  /// records them; `total` takes the time of the replays.
+  virtual bool records() const { return false; }
+  virtual std::unique_ptr<Recording> record(const std::vector<Step>& /*steps*/, OpStats* /*total*/) {
+    return nullptr;
+  }
 
   /// Scratch memory that an op needs while it runs, found by the device before it and given through
   /// `use_workspace`.
@@ -62,11 +98,24 @@ struct CpuOptions {
 };
 /// Throws ERR_FSVIDEO_UNSUPPORTED_DEVICE for an instruction set this machine or build lacks.
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);
+
+struct Gpu {
+  std::string name, capability;  ///< capability "9.0"
+  size_t free_bytes = 0, total_bytes = 0;
+};
+struct Gpus {
+  std::vector<Gpu> list;
+  std::string runtime, driver;  ///< CUDA versions, "13.0"; empty where there is none
+  std::string problem;          ///< why the list is empty
+};
 #ifdef FSV_CUDA
-/// The how-manieth card; throws ERR_FSVIDEO_NO_DEVICE where there is none.
+Gpus list_gpus();
+/// The how-manieth card. Throws ERR_FSVIDEO_NO_DEVICE where it is not there, ERR_FSVIDEO_UNSUPPORTED_DEVICE
+/// where it is too old.
 std::unique_ptr<Backend> make_cuda_backend(int index);
 #endif
 /// Allocates addresses without memory and computes nothing: what `plan` and the parameter counts run on.
-std::unique_ptr<Backend> make_meta_backend(size_t (*packed_bytes)(const PackArgs&));
+/// Takes as much memory as `like` would.
+std::unique_ptr<Backend> make_meta_backend(std::shared_ptr<const Backend> like);
 
 }  // namespace fsv

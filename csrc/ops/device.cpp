@@ -2,11 +2,10 @@
 
 #include <chrono>
 #include <cstring>
+#include <future>
 
 namespace fsv {
 namespace {
-
-std::atomic<int64_t>* time_of(OpStats* stats) { return stats ? &stats->nanoseconds : nullptr; }
 
 void count(OpStats* stats, const Cost& cost) {
   if (!stats) return;
@@ -21,10 +20,14 @@ Error disposed(const std::string& device) {
 
 }  // namespace
 
-void Backend::run(const char*, const std::function<void()>& work, std::atomic<int64_t>* nanoseconds) {
+void Backend::run(const Step& step) {
   const auto start = std::chrono::steady_clock::now();
-  work();
-  if (nanoseconds) *nanoseconds += (std::chrono::steady_clock::now() - start).count();
+  step.work();
+  if (step.stats) step.stats->nanoseconds += (std::chrono::steady_clock::now() - start).count();
+}
+
+Graph::~Graph() {
+  if (device) device->release_later([body = std::move(body)]() mutable { body.reset(); });
 }
 
 Storage::Storage(std::shared_ptr<Device> device, std::shared_ptr<const void> owner, size_t bytes)
@@ -45,7 +48,7 @@ Storage::~Storage() {
   }
 }
 
-Device::Device(std::string name, std::unique_ptr<Backend> backend)
+Device::Device(std::string name, std::shared_ptr<Backend> backend)
     : name_(std::move(name)), backend_(std::move(backend)), pool_(make_pool(false)) {
   if (!backend_->dry()) queue_ = std::make_unique<Queue>();
 }
@@ -56,16 +59,23 @@ Device::~Device() {
 }
 
 std::shared_ptr<Pool> Device::make_pool(bool whole_segments) {
-  return std::make_shared<Pool>(
-      Pool::Source{[this, whole_segments](size_t bytes) {
-                     void* data = backend_->allocate(bytes);
-                     if (data && !whole_segments) guard(data, bytes, false);
-                     return data;
-                   },
-                   [this](void* data, size_t bytes) {
-                     release_later([this, data, bytes] { backend_->release(data, bytes); });
-                   }},
-      usage_, whole_segments);
+  Pool::Source source;
+  source.allocate = [this, whole_segments](size_t bytes) {
+    void* data = backend_->allocate(bytes);
+    if (data && !whole_segments) guard(data, bytes, false);
+    return data;
+  };
+  source.release = [this](void* data, size_t bytes) {
+    release_later([this, data, bytes] { backend_->release(data, bytes); });
+  };
+  source.settle = [this] {
+    if (!queue_ || closed_) return;
+    std::promise<void> settled;
+    queue_->release([&] { settled.set_value(); });
+    settled.get_future().wait();
+  };
+  source.available = [this] { return backend_->free_bytes(); };
+  return std::make_shared<Pool>(std::move(source), usage_, whole_segments);
 }
 
 void Device::release_later(std::function<void()> release) {
@@ -85,6 +95,7 @@ void Device::shutdown(bool answer) {
 
 void Device::require_open() const {
   if (closed_) throw disposed(name_);
+  backend_->require_alive();
 }
 
 Tensor Device::empty(const TensorSpec& spec, std::optional<size_t> bytes) {
@@ -125,16 +136,14 @@ TensorView Device::use(const Tensor& tensor, const char* field) {
   return tensor.view;
 }
 
-void Device::enqueue(const char* name, Queue::Work work, OpStats* stats, const Cost& cost) {
+void Device::enqueue(Step step) {
   if (capture_) {
-    capture_->steps->push_back({name, std::move(work), stats, cost});
+    capture_->body->steps.push_back(std::move(step));
     return;
   }
-  count(stats, cost);
+  count(step.stats, step.cost);
   if (!queue_) return;
-  queue_->push([backend = backend_.get(), name, work = std::move(work),
-                stats] { backend->run(name, work, time_of(stats)); },
-               token_);
+  queue_->push([backend = backend_.get(), step = std::move(step)] { backend->run(step); }, token_);
 }
 
 Tensor Device::workspace(size_t bytes) {
@@ -151,14 +160,19 @@ void Device::guard(void* data, size_t bytes, bool is_tensor) {
       [backend = backend_.get(), data, bytes, is_tensor] { backend->guard(data, bytes, is_tensor); });
 }
 
-void Device::write(const Tensor& to, const void* host, size_t bytes) {
+void Device::write(const Tensor& to, const void* host, size_t bytes, std::shared_ptr<const void> owner) {
   const TensorView view = use(to, "tensor");
   if (backend_->dry() || !bytes) return;
-  auto copy = std::make_shared<std::vector<char>>(static_cast<const char*>(host),
-                                                  static_cast<const char*>(host) + bytes);
-  enqueue("write",
-          [backend = backend_.get(), view, copy] { backend->copy_in(view.data, copy->data(), copy->size()); },
-          nullptr, {});
+  if (!owner) {
+    auto copy = std::make_shared<std::vector<char>>(static_cast<const char*>(host),
+                                                    static_cast<const char*>(host) + bytes);
+    host = copy->data();
+    owner = std::move(copy);
+  }
+  enqueue({"write",
+           [backend = backend_.get(), view, host, bytes, owner] { backend->copy_in(view.data, host, bytes); },
+           nullptr,
+           {}});
 }
 
 void Device::assign(const Tensor& to, const Tensor& from) {
@@ -167,11 +181,12 @@ void Device::assign(const Tensor& to, const Tensor& from) {
     throw invalid_argument("assign.from", text(source.shape.text(), " ", name_of(source.dtype)),
                            text(target.shape.text(), " ", name_of(target.dtype)));
   if (backend_->dry()) return;
-  enqueue("assign",
-          [backend = backend_.get(), target, source] {
-            backend->copy(target.data, source.data, static_cast<size_t>(source.bytes()));
-          },
-          nullptr, {});
+  enqueue({"assign",
+           [backend = backend_.get(), target, source] {
+             backend->copy(target.data, source.data, static_cast<size_t>(source.bytes()));
+           },
+           nullptr,
+           {}});
 }
 
 void Device::read(const Tensor& from, void* host, Queue::Done done) {
@@ -182,12 +197,12 @@ void Device::read(const Tensor& from, void* host, Queue::Done done) {
     done(nullptr);
     return;
   }
-  queue_->push(
-      [backend = backend_.get(), view, host] {
-        backend->run(
-            "read", [&] { backend->copy_out(host, view.data, static_cast<size_t>(view.bytes())); }, nullptr);
-      },
-      token_);
+  enqueue({"read",
+           [backend = backend_.get(), view, host] {
+             backend->copy_out(host, view.data, static_cast<size_t>(view.bytes()));
+           },
+           nullptr,
+           {}});
   fence(std::move(done));
 }
 
@@ -214,13 +229,22 @@ std::shared_ptr<Graph> Device::end_capture() { return std::exchange(capture_, nu
 void Device::replay(const Graph& graph) {
   require_open();
   if (capture_) throw invalid_argument("replay", "a call inside capture", "a call outside capture");
-  for (const Graph::Step& step : *graph.steps) count(step.stats, step.cost);
+  for (const Step& step : graph.body->steps) count(step.stats, step.cost);
   if (!queue_) return;
+  OpStats* total = backend_->records() ? &stats_["graph"] : nullptr;
+  if (total) total->calls++;
   queue_->push(
-      [backend = backend_.get(), steps = graph.steps, token = token_] {
-        for (const Graph::Step& step : *steps) {
-          if (token && token->load(std::memory_order_relaxed)) return;
-          backend->run(step.name, step.work, time_of(step.stats));
+      [backend = backend_.get(), body = graph.body, token = token_, total] {
+        const auto cancelled = [&] { return token && token->load(std::memory_order_relaxed); };
+        if (total && body->warm && !body->recording) body->recording = backend->record(body->steps, total);
+        body->warm = true;
+        if (body->recording) {
+          body->recording->replay(cancelled);
+          return;
+        }
+        for (const Step& step : body->steps) {
+          if (cancelled()) return;
+          backend->run(step);
         }
       },
       token_);

@@ -46,27 +46,20 @@ struct Tensor {
   TensorView view;
 };
 
-/// How often an op ran, what it was counted at and how long it took on the executor thread.
-struct OpStats {
-  int64_t calls = 0;
-  double flops = 0, bytes = 0;
-  std::atomic<int64_t> nanoseconds{0};
-};
-
 /// Recorded work that can be replayed. It keeps alive what it reads, and owns the memory of what it makes.
 /// It may be let go of (on the JavaScript thread) while replays are queued: they hold the steps, and memory
 /// goes back in stream order.
 struct Graph {
-  struct Step {
-    const char* name;
-    Queue::Work work;
-    OpStats* stats;  ///< null for copies
-    Cost cost;
+  struct Body {
+    std::vector<Step> steps;
+    bool warm = false;  ///< has been replayed; executor thread only, as all below
+    std::unique_ptr<Recording> recording;
   };
   std::shared_ptr<Device> device;  // first, so that it goes last: the pool gives its memory back through it
   std::shared_ptr<Pool> pool;
-  std::shared_ptr<std::vector<Step>> steps = std::make_shared<std::vector<Step>>();
+  std::shared_ptr<Body> body = std::make_shared<Body>();
   std::set<std::shared_ptr<Storage>> inputs;
+  ~Graph();
 };
 
 struct MemoryUse {
@@ -75,11 +68,12 @@ struct MemoryUse {
 
 class Device : public std::enable_shared_from_this<Device> {
  public:
-  Device(std::string name, std::unique_ptr<Backend> backend);
+  Device(std::string name, std::shared_ptr<Backend> backend);
   ~Device();
 
   const std::string& name() const { return name_; }
   const Backend& backend() const { return *backend_; }
+  std::shared_ptr<const Backend> shared_backend() const { return backend_; }
 
   /// New memory, contents undefined. `bytes` overrides the size that the spec implies (packed weights).
   Tensor empty(const TensorSpec& spec, std::optional<size_t> bytes = std::nullopt);
@@ -101,19 +95,18 @@ class Device : public std::enable_shared_from_this<Device> {
     Tensor out = empty(spec, bytes);
     args.out = out.view;
     const Tensor scratch = workspace(backend_->workspace_bytes(args));  // whoever takes it next comes later
-    enqueue(
-        name,
-        [backend = backend_.get(), op, args, data = scratch.view.data] {
-          backend->use_workspace(data);
-          (backend->*op)(args);
-        },
-        &stats_[name], cost(args));
+    enqueue({name,
+             [backend = backend_.get(), op, args, data = scratch.view.data] {
+               backend->use_workspace(data);
+               (backend->*op)(args);
+             },
+             &stats_[name], cost(args)});
     return out;
   }
 
-  /// Copies host bytes (taken now) into a tensor, or device bytes between tensors of one size, in stream
-  /// order.
-  void write(const Tensor& to, const void* host, size_t bytes);
+  /// Copies host bytes into a tensor, or device bytes between tensors of one size, in stream order. Bytes
+  /// with an `owner` are read when their turn comes, others now.
+  void write(const Tensor& to, const void* host, size_t bytes, std::shared_ptr<const void> owner = nullptr);
   void assign(const Tensor& to, const Tensor& from);
   /// Copies a tensor to host memory that stays valid until `done` has been called.
   void read(const Tensor& from, void* host, Queue::Done done);
@@ -146,7 +139,8 @@ class Device : public std::enable_shared_from_this<Device> {
 
  private:
   friend class Storage;
-  void enqueue(const char* name, Queue::Work work, OpStats* stats, const Cost& cost);
+  friend struct Graph;
+  void enqueue(Step step);
   Tensor workspace(size_t bytes);
   void guard(void* data, size_t bytes, bool is_tensor);
   void require_open() const;
@@ -154,7 +148,7 @@ class Device : public std::enable_shared_from_this<Device> {
   std::shared_ptr<Pool> make_pool(bool whole_segments);
 
   std::string name_;
-  std::unique_ptr<Backend> backend_;
+  std::shared_ptr<Backend> backend_;
   std::unique_ptr<Queue> queue_;  // none on a dry device
   Pool::Usage usage_;
   std::shared_ptr<Pool> pool_;

@@ -12,6 +12,8 @@
 
 #include "simulator/vector_types.h"
 
+#define CUDART_VERSION 13000
+
 enum cudaError {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,

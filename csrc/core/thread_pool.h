@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-namespace fsv::cpu {
+namespace fsv {
 
 /// Processors that the affinity mask (or a container's cpuset) allows.
 int available_processors();
@@ -63,4 +63,4 @@ class ThreadPool {
   std::atomic<bool> stop_{false};
 };
 
-}  // namespace fsv::cpu
+}  // namespace fsv

@@ -1,4 +1,4 @@
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 #include <sched.h>
 
@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 
-namespace fsv::cpu {
+namespace fsv {
 namespace {
 
 constexpr int kSpins =
@@ -104,4 +104,4 @@ void ThreadPool::loop(int worker) {
   }
 }
 
-}  // namespace fsv::cpu
+}  // namespace fsv
