@@ -32,8 +32,20 @@ export interface OpStats {
   /** Floating point operations and least bytes, as the op's contract counts them. */
   flops: number
   bytes: number
-  /** Time on the executor thread. */
+  /** Time on the device, of what was done by the last wait. Ops of a replayed graph on a card are in the row `graph`. */
   seconds: number
+}
+
+/** The cards that the build's CUDA backend finds. */
+export interface Cards {
+  /** What their names start with: cuda. */
+  kind: string
+  /** CUDA versions, `13.0`, or empty. */
+  runtime: string
+  driver: string
+  /** Why the list is empty. */
+  problem?: string
+  list: { name: string; capability: string; freeBytes: number; totalBytes: number }[]
 }
 
 export interface FileEntry {
@@ -46,7 +58,9 @@ type NativeOp = (device: NativeDevice, ...args: unknown[]) => NativeTensor
 
 export interface Addon {
   setErrorClass(errorClass: typeof FSVideoError): void
-  open(name: string, threads?: number, isa?: string): NativeDevice
+  open(name: string, threads?: number, isa?: string, like?: NativeDevice): Promise<NativeDevice>
+  cards(): Promise<Cards>
+  freeBytes(device: NativeDevice): number
   close(device: NativeDevice): void
   describe(device: NativeDevice): string
   isas(): string[]

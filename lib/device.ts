@@ -2,6 +2,7 @@
  * A device: where tensors live and ops run. Calls return at once; work runs in order on the device's own native thread, never
  * on the JavaScript thread and never on libuv's pool. `synchronize()` and `tensor.read()` are the only waits.
  */
+import { cpus, freemem, totalmem } from 'node:os'
 import {
   addon,
   type MemoryUse,
@@ -23,7 +24,7 @@ export interface DeviceOptions {
 }
 
 export class Device {
-  /** `cpu`, or `meta`: plans and counts, computes nothing. */
+  /** `cpu`; `cuda:0` and so on; or `meta`: plans and counts, computes nothing. */
   readonly name: string
   /** @internal */
   readonly native: NativeDevice
@@ -37,37 +38,45 @@ export class Device {
     this.name = name
     this.native = native
     this.#limit = limit
+    if (limit > 0) addon().setLimit(native, limit)
   }
 
   /**
-   * Opens a device by name: `auto`, `cpu`, `meta`. FSVIDEO_BACKEND=cpu makes `auto` the CPU.
-   * Throws ERR_FSVIDEO_NO_DEVICE for a name that is not there, ERR_FSVIDEO_UNSUPPORTED_DEVICE for an instruction set that is not,
-   * ERR_FSVIDEO_NO_BINARY when the addon cannot be loaded.
+   * Opens a device by name: `cpu`, `cuda` (the first card), `cuda:1`, `meta`, or `auto`: the first card, or the CPU where there is
+   * none or it does not open, which is said once on stderr. FSVIDEO_BACKEND=cpu or cuda is what `auto` is.
+   * Throws ERR_FSVIDEO_NO_DEVICE for a name that is not there, ERR_FSVIDEO_UNSUPPORTED_DEVICE for an instruction set that is not and a
+   * card that is too old, ERR_FSVIDEO_NO_BINARY when the addon cannot be loaded.
+   * @param like The device for whose memory `meta` plans; default: the CPU.
    */
-  static async open(name = 'auto', options: DeviceOptions = {}): Promise<Device> {
+  static async open(name = 'auto', options: DeviceOptions = {}, like?: Device): Promise<Device> {
     const threads = options.threads ?? environmentInteger('FSVIDEO_THREADS')
     if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024))
       throw invalid('threads', threads, 'an integer from 1 to 1024')
     const limit = options.memoryLimit ?? 0
     if (!(Number.isFinite(limit) && limit >= 0))
       throw invalid('memoryLimit', limit, 'a number of bytes, 0 for no limit')
-    const backend = process.env.FSVIDEO_BACKEND
-    if (backend !== undefined && backend !== '' && backend !== 'cpu' && backend !== 'auto')
-      throw invalid('FSVIDEO_BACKEND', backend, 'cpu or auto')
-    const kind = name === 'auto' ? 'cpu' : name
-    if (!/^(cpu|meta|(cuda|sim)(:\w+)?)$/.test(kind))
-      throw new FSVideoError(
-        'ERR_FSVIDEO_NO_DEVICE',
-        `there is no device ${JSON.stringify(name)} here: auto, cpu and meta are`,
-        {
-          field: 'device',
-          got: name,
-          expected: 'auto, cpu or meta',
-        },
-      )
-    const native = addon().open(kind, threads, options.isa ?? (process.env.FSVIDEO_CPU_ISA || undefined))
-    if (limit > 0) addon().setLimit(native, limit)
-    return new Device(kind, native, limit)
+    const isa = options.isa ?? (process.env.FSVIDEO_CPU_ISA || undefined)
+    const open = async (one: string) => {
+      const full = /^(cuda|sim)$/.test(one) ? `${one}:0` : one
+      return new Device(full, await addon().open(full, threads, isa, like?.native), limit)
+    }
+    const wanted = name === 'auto' ? backendOfEnvironment() : name
+    if (!/^(auto|cpu|meta|(cuda|sim)(:\d+)?)$/.test(wanted))
+      throw new FSVideoError('ERR_FSVIDEO_NO_DEVICE', `there is no device ${JSON.stringify(name)}`, {
+        field: 'device',
+        got: name,
+        expected: 'auto, cpu, cuda[:N] or meta',
+      })
+    if (wanted !== 'auto') return open(wanted)
+    const found = await addon().cards()
+    if (found.kind === 'cuda' && found.list.length > 0) {
+      try {
+        return await open('cuda')
+      } catch (error) {
+        sayOnce(`running on the CPU: ${(error as Error).message}`)
+      }
+    } else sayOnce(`running on the CPU: ${found.problem ?? 'cards are simulated'}`)
+    return open('cpu')
   }
 
   /** Instruction sets that this build has and this machine can run, the best last. */
@@ -75,7 +84,7 @@ export class Device {
     return addon().isas()
   }
 
-  /** "avx512, 2 threads" */
+  /** "avx512, 2 threads", or the card's name. */
   get description(): string {
     return addon().describe(this.native)
   }
@@ -188,6 +197,11 @@ export class Device {
   memory(): MemoryUse {
     return addon().memory(this.native)
   }
+  /** Bytes of memory that the card, or the machine, has left. */
+  freeMemory(): number {
+    const bytes = addon().freeBytes(this.native)
+    return bytes < 0 ? freemem() : bytes
+  }
   resetPeak(): void {
     addon().resetPeak(this.native)
   }
@@ -235,6 +249,48 @@ export class Graph {
   [Symbol.dispose](): void {
     this.dispose()
   }
+}
+
+export interface DeviceInfo {
+  /** For `Device.open`. */
+  name: string
+  /** Of the card, or the CPU. */
+  description: string
+  /** Of cards only: `9.0`, and the CUDA version of their driver. */
+  computeCapability?: string
+  driver?: string
+  freeBytes: number
+  totalBytes: number
+}
+
+/** The devices that this build can use on this machine, the one that `auto` takes first. Does not open them. */
+export async function devices(): Promise<DeviceInfo[]> {
+  const { list, kind, driver } = await addon().cards()
+  const cards = list.map(({ name, capability, freeBytes, totalBytes }, index) => ({
+    name: `${kind}:${index}`,
+    description: name,
+    computeCapability: capability,
+    driver,
+    freeBytes,
+    totalBytes,
+  }))
+  const processor = cpus()[0]?.model.trim() ?? 'unknown'
+  return [...cards, { name: 'cpu', description: processor, freeBytes: freemem(), totalBytes: totalmem() }]
+}
+
+/** What `auto` is by FSVIDEO_BACKEND. */
+function backendOfEnvironment(): string {
+  const backend = process.env.FSVIDEO_BACKEND || 'auto'
+  if (!['auto', 'cpu', 'cuda'].includes(backend))
+    throw invalid('FSVIDEO_BACKEND', backend, 'cpu, cuda or auto')
+  return backend
+}
+
+const said = new Set<string>()
+function sayOnce(message: string): void {
+  if (said.has(message)) return
+  said.add(message)
+  process.stderr.write(`fsvideo: ${message}\n`)
 }
 
 function dtypeOf(data: TensorData): DType {

@@ -1,7 +1,7 @@
 /** The package's face: `import { FSVideoPipeline } from 'fsvideo'`. The kernels alone are in `fsvideo/kernels`. */
 
 export type { MemoryUse } from './addon.js'
-export { Device, type DeviceOptions } from './device.js'
+export { Device, type DeviceInfo, type DeviceOptions, devices } from './device.js'
 export { type ErrorCode, FSVideoError } from './errors.js'
 export type { DoneEvent, FrameEvent, LatentPreview, ProgressEvent, StreamEvent } from './events.js'
 export { type InitOptions, initModel, type ModelInfo, modelInfo } from './init.js'

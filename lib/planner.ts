@@ -2,7 +2,6 @@
  * What memory a request will need, known before its work: a twin of the networks on the planning device runs the request's first
  * steps without computing. Bytes in use depend on the calls alone, so what it sees is what will be.
  */
-import os from 'node:os'
 import { Device } from './device.js'
 import { FSVideoError } from './errors.js'
 import { Generation } from './generation.js'
@@ -76,7 +75,7 @@ export class Planner {
   #shortage(request: ResolvedRequest, plan: Plan): Shortage | undefined {
     const { reserved, inUse } = this.#device.memory()
     const foreign = Math.max(0, inUse - plan.weightBytes)
-    const system = os.freemem() + reserved - foreign
+    const system = this.#device.freeMemory() + reserved - foreign
     const limit = (this.#device.memoryLimit || Infinity) - foreign
     const shortages = [
       { needed: plan.peakBytes, available: request.maxMemory ?? Infinity },
@@ -143,7 +142,7 @@ export class Planner {
   }
 
   async #makeTwin(): Promise<Generation> {
-    const meta = await Device.open('meta')
+    const meta = await Device.open('meta', {}, this.#device)
     const networks = await Networks.load(this.#model, { device: meta, dtype: this.#dtype })
     return new Generation(new Stages(networks, this.#model.scheduler), this.#model)
   }

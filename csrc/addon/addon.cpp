@@ -11,6 +11,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   fsv::addon::register_device(env, exports);
   fsv::addon::register_ops(env, exports);
   fsv::addon::register_weights(env, exports);
+#ifdef FSV_SIMULATOR
+  fsv::addon::register_simulator(env, exports);
+#endif
   return exports;
 }
 

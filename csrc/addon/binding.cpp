@@ -31,11 +31,13 @@ Instance::Instance(Napi::Env env) : dispatcher(env) {
   // its environment is torn down aborts the process. Hooks run the last one first, so this one runs before
   // the dispatcher's own.
   napi_add_env_cleanup_hook(
-      env,
-      [](void* data) {
-        for (auto& [key, open] : static_cast<Instance*>(data)->devices) open.device->shutdown(false);
-      },
-      this);
+      env, [](void* data) { static_cast<Instance*>(data)->shutdown(); }, this);
+}
+
+void Instance::shutdown() {
+  for (Worker& worker : workers) worker.thread.join();
+  workers.clear();
+  for (auto& [key, open] : devices) open.device->shutdown(false);
 }
 
 Instance& instance_of(Napi::Env env) { return *env.GetInstanceData<Instance>(); }
@@ -116,6 +118,31 @@ Napi::Value promise_of(const Napi::CallbackInfo& info, const std::shared_ptr<Dev
   });
   instance->dispatcher.expect(env);
   return promise;
+}
+
+Napi::Value background(const Napi::CallbackInfo& info, std::function<void()> work,
+                       std::function<Napi::Value(Napi::Env)> finish) {
+  auto& workers = instance_of(info.Env()).workers;
+  workers.remove_if([](Instance::Worker& worker) {
+    if (!*worker.ended) return false;
+    worker.thread.join();
+    return true;
+  });
+  const auto start = [&](Queue::Done done) {
+    const auto ended = std::make_shared<std::atomic<bool>>(false);
+    workers.push_back({std::thread([ended, work = std::move(work), done = std::move(done)] {
+                         std::exception_ptr error;
+                         try {
+                           work();
+                         } catch (...) {
+                           error = std::current_exception();
+                         }
+                         done(error);
+                         *ended = true;
+                       }),
+                       ended});
+  };
+  return promise_of(info, nullptr, start, std::move(finish));
 }
 
 Arguments::Arguments(const Napi::CallbackInfo& info, const char* op)

@@ -4,10 +4,13 @@
 
 #include <napi.h>
 
+#include <atomic>
 #include <cmath>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "ops/contract.h"
 #include "ops/device.h"
@@ -33,6 +36,8 @@ class Dispatcher {
 /// What one environment (the main thread or a worker) owns.
 struct Instance {
   explicit Instance(Napi::Env env);
+  /// Ends devices and threads: executor threads must be gone before the environment is.
+  void shutdown();
   Dispatcher dispatcher;
   Napi::FunctionReference error_class;  // FSVideoError of lib/errors.ts
   struct Open {
@@ -40,6 +45,11 @@ struct Instance {
     int64_t reported = 0;  // bytes of its tensors that V8's collector has been told of
   };
   std::map<const Device*, Open> devices;
+  struct Worker {
+    std::thread thread;
+    std::shared_ptr<std::atomic<bool>> ended;
+  };
+  std::list<Worker> workers;  // of `background`
 };
 
 Instance& instance_of(Napi::Env env);
@@ -68,6 +78,11 @@ Tensor& tensor_of(const Napi::Value& value, const char* field);
 /// A handle that V8 may collect; also tells V8 how much memory hangs on such handles.
 Napi::Value wrap(Napi::Env env, Tensor tensor);
 void report_memory(Napi::Env env, const Device& device);
+
+/// A promise settled by what `work` does on a thread of its own: `finish` makes the value on the JavaScript
+/// thread.
+Napi::Value background(const Napi::CallbackInfo& info, std::function<void()> work,
+                       std::function<Napi::Value(Napi::Env)> finish);
 
 /// A promise settled by a fence: `finish` makes the value on the JavaScript thread.
 Napi::Value promise_of(const Napi::CallbackInfo& info, const std::shared_ptr<Device>& device,
@@ -115,5 +130,8 @@ DType to_dtype(const Napi::Value& value, const std::string& field);
 void register_ops(Napi::Env env, Napi::Object exports);
 void register_device(Napi::Env env, Napi::Object exports);
 void register_weights(Napi::Env env, Napi::Object exports);
+#ifdef FSV_SIMULATOR
+void register_simulator(Napi::Env env, Napi::Object exports);  // test/simulator/addon
+#endif
 
 }  // namespace fsv::addon

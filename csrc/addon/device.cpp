@@ -12,52 +12,85 @@ using GraphHandle = Napi::External<std::shared_ptr<Graph>>;
 using TokenHandle = Napi::External<CancelToken>;
 
 #ifdef FSV_SIMULATOR
-constexpr const char* kCards = "sim";  // for tests: simulated cards in the place of real ones
+const std::string kCards = "sim";  // for tests: simulated cards in the place of real ones
 #else
-constexpr const char* kCards = "cuda";
+const std::string kCards = "cuda";
 #endif
 
-Error no_device(const std::string& name) {
-  return {code::kNoDevice, text("there is no device \"", name, "\" here: this build knows cpu and meta")};
-}
-
-/// `cuda` or `cuda:1`.
-std::unique_ptr<Backend> make_gpu_backend([[maybe_unused]] const std::string& name) {
+/// `cuda:1`.
+std::shared_ptr<Backend> open_card([[maybe_unused]] const std::string& name) {
 #ifdef FSV_CUDA
-  const std::string kind = kCards;
-  if (name == kind) return make_cuda_backend(0);
-#ifdef FSV_SIMULATOR
-  if (name == "sim:sm_80") return make_cuda_backend(2);
+  const size_t prefix = kCards.size() + 1;
+  if (name.rfind(kCards + ":", 0) == 0 && name.size() > prefix && name.size() < prefix + 4 &&
+      name.find_first_not_of("0123456789", prefix) == std::string::npos)
+    return make_cuda_backend(std::stoi(name.substr(prefix)));
+  throw Error(code::kNoDevice, text("there is no device \"", name, "\" here"));
+#else
+  throw Error(code::kNoDevice,
+              text("there is no device \"", name, "\" here: this build has no CUDA backend"));
 #endif
-  if (name.rfind(kind + ":", 0) == 0) {
-    const std::string index = name.substr(kind.size() + 1);
-    if (!index.empty() && index.size() < 4 && index.find_first_not_of("0123456789") == std::string::npos)
-      return make_cuda_backend(std::stoi(index));
-  }
-#endif
-  throw no_device(name);
 }
 
+/// (name, threads?, isa?, like?): `like` is the device that meta plans for.
 Napi::Value open(const Info& info) {
   return guarded(info, [&]() -> Napi::Value {
-    const Napi::Env env = info.Env();
     const std::string name = info[0].ToString();
     CpuOptions options;
     if (info[1].IsNumber()) options.threads = info[1].As<Napi::Number>().Int32Value();
     if (info[2].IsString()) options.isa = info[2].As<Napi::String>();
-    std::unique_ptr<Backend> backend;
-    if (name == "cpu")
-      backend = make_cpu_backend(options);
-    else if (name == "meta")
-      backend = make_meta_backend(info[3].IsExternal() ? device_of(info[3])->shared_backend()
-                                                       : make_cpu_backend({.threads = 1, .isa = {}}));
-    else
-      backend = make_gpu_backend(name);
-    const auto device = std::make_shared<Device>(name, std::move(backend));
-    instance_of(env).devices[device.get()] = {device};  // until it is closed, whatever the collector does
-    return DeviceHandle::New(env, new std::shared_ptr<Device>(device),
-                             [](Napi::Env, std::shared_ptr<Device>* d) { delete d; });
+    auto backend = std::make_shared<std::shared_ptr<Backend>>();
+    std::shared_ptr<const Backend> like;
+    if (info[3].IsExternal()) like = device_of(info[3])->shared_backend();
+    const auto make = [=] {
+      if (name == "cpu")
+        *backend = make_cpu_backend(options);
+      else if (name == "meta")
+        *backend = make_meta_backend(like ? like : make_cpu_backend({.threads = 1, .isa = {}}));
+      else
+        *backend = open_card(name);
+    };
+    return background(info, make, [=](Napi::Env env) -> Napi::Value {
+      const auto device = std::make_shared<Device>(name, std::move(*backend));
+      instance_of(env).devices[device.get()] = {device};  // until it is closed, whatever the collector does
+      return DeviceHandle::New(env, new std::shared_ptr<Device>(device),
+                               [](Napi::Env, std::shared_ptr<Device>* d) { delete d; });
+    });
   });
+}
+
+/// {kind, runtime, driver, problem?, list: [{name, capability, freeBytes, totalBytes}]}
+Napi::Value cards(const Info& info) {
+  auto gpus = std::make_shared<Gpus>();
+  const auto list = [gpus] {
+#ifdef FSV_CUDA
+    *gpus = list_gpus();
+#else
+    gpus->problem = "this build has no CUDA backend";
+#endif
+  };
+  return background(info, list, [gpus](Napi::Env env) -> Napi::Value {
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("kind", kCards);
+    out.Set("runtime", gpus->runtime);
+    out.Set("driver", gpus->driver);
+    if (!gpus->problem.empty()) out.Set("problem", gpus->problem);
+    Napi::Array rows = Napi::Array::New(env);
+    for (const Gpu& gpu : gpus->list) {
+      Napi::Object row = Napi::Object::New(env);
+      row.Set("name", gpu.name);
+      row.Set("capability", gpu.capability);
+      row.Set("freeBytes", static_cast<double>(gpu.free_bytes));
+      row.Set("totalBytes", static_cast<double>(gpu.total_bytes));
+      rows.Set(rows.Length(), row);
+    }
+    out.Set("list", rows);
+    return out;
+  });
+}
+
+/// Bytes that the device has left; negative where it cannot tell.
+Napi::Value free_bytes(const Info& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(device_of(info[0])->backend().free_bytes()));
 }
 
 Napi::Value close(const Info& info) {
@@ -314,6 +347,8 @@ void register_device(Napi::Env env, Napi::Object exports) {
     exports.Set(name, Napi::Function::New(env, f, name));
   };
   add("open", open);
+  add("cards", cards);
+  add("freeBytes", free_bytes);
   add("close", close);
   add("describe", describe);
   add("isas", isas);

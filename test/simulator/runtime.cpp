@@ -80,6 +80,9 @@ cudaError_t fail(cudaError_t error) {
   return error;
 }
 
+/// The next of a countdown that tests set: true once, when it has run out.
+bool runs_out(std::atomic<int64_t>& countdown) { return countdown >= 0 && countdown-- == 0; }
+
 /// All cards, and the one thread that works for them: kernels share the simulator's shadow memory, so they
 /// run one at a time.
 class Runtime {
@@ -115,7 +118,8 @@ class Runtime {
     if (Card& card = cards[stream->card]; card.lost != cudaSuccess) return fail(card.lost);
     if (stream->capture == Capture::invalid) return fail(cudaErrorStreamCaptureInvalidated);
     if (stream->capture == Capture::active) {
-      if (!task.run) return refuse_capture(stream);  // one stream, no events: all that a step needs
+      if (!task.run || runs_out(sim::faults().capture))
+        return refuse_capture(stream);  // one stream, no events: all that a step needs
       stream->recorded.push_back(std::move(task));
       return cudaSuccess;
     }
@@ -239,9 +243,6 @@ bool is_pinned(const void* data, size_t bytes) {
   return static_cast<const char*>(data) + bytes <= at->first + at->second;
 }
 
-/// The next of a countdown that tests set: true once, when it has run out.
-bool runs_out(std::atomic<int64_t>& countdown) { return countdown >= 0 && countdown-- == 0; }
-
 }  // namespace
 
 namespace sim {
@@ -254,6 +255,11 @@ Faults& faults() {
 void set_card_memory(size_t bytes) {
   std::lock_guard lock(runtime().mutex);
   for (Card& card : runtime().cards) card.total = bytes;
+}
+
+void revive_cards() {
+  std::lock_guard lock(runtime().mutex);
+  for (Card& card : runtime().cards) card.lost = cudaSuccess;
 }
 
 cudaError_t enqueue_guard(cudaStream_t stream, void* data, size_t bytes, bool is_tensor) {
@@ -291,6 +297,7 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* functio
   auto run = [grid, block, cluster, smem = static_cast<uint32_t>(config.dynamicSmemBytes),
               thread = std::move(thread)] {
     if (runs_out(faults().launch)) return cudaErrorIllegalAddress;
+    std::this_thread::sleep_for(std::chrono::microseconds(faults().launch_microseconds));
     static uint64_t launches = 0;
     Options options = runtime().options;
     options.seed += ++launches;
