@@ -8,9 +8,10 @@ import { Device } from '../lib/device.js'
 import type { FSVideoError } from '../lib/errors.js'
 import * as ops from '../lib/ops.js'
 import type { Tensor } from '../lib/tensor.js'
+import { openTestDevice } from './devices.js'
 import { refusal } from './refusals.js'
 
-const device = await Device.open('cpu', { threads: 2 })
+const device = await openTestDevice({ threads: 2 })
 const test = suite('device')
 test.after(() => device.dispose())
 
@@ -333,7 +334,7 @@ check('whatever is disposed of says so by code', async () => {
 check(
   'a device that is disposed of answers who waits, refuses the rest, and takes its memory along',
   async () => {
-    const other = await Device.open('cpu', { threads: 1 })
+    const other = await openTestDevice({ threads: 1 })
     const tensor = other.tensor(new Float32Array(megabyte), [megabyte])
     const { graph, result } = other.capture(() => ops.combine([tensor], [2]))
     busy(2000, other)
@@ -367,7 +368,7 @@ check(
     result.dispose()
     const { inUse, reserved } = other.memory()
     assert.equal([inUse, reserved], [0, 0])
-    const idle = await Device.open('cpu', { threads: 1 })
+    const idle = await openTestDevice({ threads: 1 })
     ops.fill(idle, [megabyte], 1).dispose()
     assert.ok(idle.memory().reserved > 0)
     idle.dispose()
@@ -376,7 +377,7 @@ check(
 )
 
 check('a tensor of another device is refused by name', async () => {
-  const other = await Device.open('cpu', { threads: 1 })
+  const other = await openTestDevice({ threads: 1 })
   const [here, there] = [numbers(4), other.tensor(new Float32Array(4), [4])]
   const error = await refusal(() => ops.combine([here, there], [1, 1]))
   assert.is(error.code, 'ERR_FSVIDEO_INVALID_ARGUMENT')
@@ -387,7 +388,7 @@ check('a tensor of another device is refused by name', async () => {
 
 check('a limit is kept, told in bytes, and survived', async () => {
   const limit = 64 * megabyte
-  const small = await Device.open('cpu', { threads: 1, memoryLimit: limit })
+  const small = await openTestDevice({ threads: 1, memoryLimit: limit })
   const first = ops.fill(small, [8 * megabyte], 1)
   const error = await refusal(() => ops.fill(small, [9 * megabyte], 1))
   assert.is(error.code, 'ERR_FSVIDEO_OUT_OF_MEMORY')
@@ -410,7 +411,7 @@ check('a limit is kept, told in bytes, and survived', async () => {
 })
 
 check('a limit is used to its end', async () => {
-  const tight = await Device.open('cpu', { threads: 1, memoryLimit: 5 * megabyte })
+  const tight = await openTestDevice({ threads: 1, memoryLimit: 5 * megabyte })
   const large = ops.fill(tight, [(2.5 * megabyte) / 4], 1)
   const small = ops.fill(tight, [10], 2)
   assert.equal(await values(small), new Array(10).fill(2))
@@ -447,8 +448,8 @@ check('the peak is the most that was in use, and trimming returns what is free',
 })
 
 check('the planning device counts the same calls to the same bytes', async () => {
-  const meta = await Device.open('meta')
-  const real = await Device.open('cpu', { threads: 1 })
+  const meta = await Device.open('meta', {}, device)
+  const real = await openTestDevice({ threads: 1 })
   const peaks = []
   for (const on of [meta, real]) {
     let seed = 7

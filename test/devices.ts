@@ -8,9 +8,9 @@ export const testDevice = process.env.FSVIDEO_TEST_DEVICE || 'cpu'
 export const onCpu = testDevice === 'cpu'
 const simulated = testDevice.startsWith('sim')
 
-/** A new one. Options are for the CPU: where a test opens several, with other threads, it gets several of the card. */
-export function openTestDevice(options: DeviceOptions = {}): Promise<Device> {
-  return Device.open(testDevice, onCpu ? options : {})
+/** A new one. Threads are for the CPU: where a test opens several, with other threads, it gets several of the card. */
+export function openTestDevice({ threads, ...options }: DeviceOptions = {}): Promise<Device> {
+  return Device.open(testDevice, onCpu ? { threads, ...options } : options)
 }
 
 /** All cases, or on a simulated card those whose `work` (elements or multiplications) is at most `most`. */

@@ -25,7 +25,10 @@ bool is_set(const char* variable) {
 
 CudaBackend::CudaBackend(int index) : card_(card_at(index)), one_by_one_(is_set("FSVIDEO_CUDA_SYNC")) {
   use_card();
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), card_.name);
+  const cudaError_t error = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+  if (error == cudaErrorMemoryAllocation) throw failure(error, card_.name);
+  if (error != cudaSuccess)  // a fault of this process before, or of another
+    throw Error(code::kDeviceLost, failure(error, text(card_.name, " cannot be used")).what());
   timeline_ = std::make_unique<Timeline>(stream_);
   staging_ = std::make_unique<Staging>();
 }

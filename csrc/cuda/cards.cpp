@@ -44,8 +44,13 @@ cudaDeviceProp properties_of(int index) {
 }  // namespace
 
 double Card::seconds(const Cost& cost) const {
-  constexpr double kFlopsAProcessor = 1e12, kBytesAProcessor = 8e9;
-  return std::max(cost.flops / kFlopsAProcessor, cost.bytes / kBytesAProcessor) / processors;
+#ifdef FSV_SIMULATOR
+  constexpr double kFlopsAProcessor = 1e8, kBytesAProcessor = 1e7, kLeast = 1e-3;
+#else
+  constexpr double kFlopsAProcessor = 1e12, kBytesAProcessor = 8e9, kLeast = 3e-6;
+#endif
+  return std::max(kLeast,
+                  std::max(cost.flops / kFlopsAProcessor, cost.bytes / kBytesAProcessor) / processors);
 }
 
 Card card_at(int index) {

@@ -12,7 +12,8 @@ void* CudaBackend::allocate(size_t bytes) {
   if (error == cudaSuccess) return data;
   cudaGetLastError();
   if (error == cudaErrorMemoryAllocation) return nullptr;
-  throw failure(error, "cudaMalloc");
+  // An allocation has no other way to fail: this is what happened to the card before.
+  throw Error(code::kDeviceLost, failure(error, text(card_.name, " is lost: cudaMalloc")).what());
 }
 
 void CudaBackend::release(void* data, size_t) {

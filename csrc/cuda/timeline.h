@@ -41,7 +41,7 @@ class Timeline {
   void finish_oldest();
 
   cudaStream_t stream_;
-  std::array<Mark, 64> marks_;
+  std::array<Mark, 32> marks_;
   uint64_t first_ = 0, next_ = 0;  ///< numbers of the oldest that is not seen to be done, and of the next
   double ahead_ = 0;               ///< seconds of those between
   decltype(&cuStreamWriteValue32) write_value_;

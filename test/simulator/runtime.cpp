@@ -298,9 +298,8 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* functio
               thread = std::move(thread)] {
     if (runs_out(faults().launch)) return cudaErrorIllegalAddress;
     std::this_thread::sleep_for(std::chrono::microseconds(faults().launch_microseconds));
-    static uint64_t launches = 0;
     Options options = runtime().options;
-    options.seed += ++launches;
+    options.seed += static_cast<uint64_t>(++faults().launched);
     const Report report = launch(grid, block, cluster, smem, options, thread);
     if (report.ok()) return cudaSuccess;
     std::fprintf(stderr, "simulator: %s\n", report.first().c_str());
@@ -512,6 +511,8 @@ cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t st
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   Runtime& r = runtime();
   std::lock_guard lock(r.mutex);
+  if (const cudaError_t lost = r.cards[static_cast<size_t>(current_card)].lost; lost != cudaSuccess)
+    return fail(lost);
   *stream = new CUstream_st{.card = current_card};
   r.streams.push_back(*stream);
   return cudaSuccess;

@@ -13,6 +13,7 @@ struct Faults {
   std::atomic<int64_t> capture{-1};  ///< the how-manieth captured launch from now is refused; negative: none
   std::atomic<int64_t> launch_microseconds{0};  ///< that every kernel takes at least
   std::atomic<bool> no_driver{false};
+  std::atomic<int64_t> launched{0};  ///< kernels so far
 };
 Faults& faults();
 

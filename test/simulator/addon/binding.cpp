@@ -7,7 +7,7 @@
 namespace fsv::addon {
 
 void register_simulator(Napi::Env env, Napi::Object exports) {
-  const auto simulate = [](const Napi::CallbackInfo& info) {
+  const auto simulate = [](const Napi::CallbackInfo& info) -> Napi::Value {
     const auto given = info[0].As<Napi::Object>();
     sim::Faults& faults = sim::faults();
     const auto number = [&](const char* name) { return given.Get(name).As<Napi::Number>().Int64Value(); };
@@ -18,6 +18,7 @@ void register_simulator(Napi::Env env, Napi::Object exports) {
     if (given.Has("memory")) sim::set_card_memory(static_cast<size_t>(number("memory")));
     if (given.Has("slow")) faults.launch_microseconds = number("slow");
     if (given.Get("revive").ToBoolean()) sim::revive_cards();
+    return Napi::Number::New(info.Env(), static_cast<double>(faults.launched));
   };
   exports.Set("simulate", Napi::Function::New(env, simulate, "simulate"));
 }
