@@ -100,7 +100,7 @@ async function together<T>(items: readonly T[], act: (item: T) => Promise<void>)
 }
 
 test.before(async () => {
-  Object.assign(process.env, { FSVIDEO_MODEL: '', FSVIDEO_DEBUG: '' })
+  Object.assign(process.env, { FSVIDEO_MODEL: '', FSVIDEO_DEBUG: '', FSVIDEO_BACKEND: 'cpu' })
   folder = await mkdtemp(join(tmpdir(), 'fsvideo-cli-'))
   model = inside('tiny')
   const made = await fsvideo(['init', 'tiny', model, '--seed', '7'])
@@ -442,7 +442,7 @@ test('the doctor reports on everything, also where something is broken', async (
   await writeFile(join(tools, 'nvidia-smi'), '#!/bin/sh\necho "driver mismatch" >&2\nkill -SEGV $$\n')
   await chmod(join(tools, 'nvidia-smi'), 0o755)
   const [well, broken] = await Promise.all([
-    fsvideo(['doctor'], { PATH: `${tools}:${process.env.PATH}`, FSVIDEO_THREADS: '1' }),
+    fsvideo(['doctor'], { PATH: `${tools}:${process.env.PATH}`, FSVIDEO_THREADS: '1', FSVIDEO_BACKEND: '' }),
     fsvideo(['doctor'], { FSVIDEO_ADDON: inside('no-addon.node') }),
   ])
   assert.is(well!.code, 0, well!.stdout)
@@ -450,7 +450,7 @@ test('the doctor reports on everything, also where something is broken', async (
   assert.match(well!.stdout, /^fsvideo +\d+\.\d+\.\d+, run from its sources\nnode +v\d+/)
   for (const name of ['system', 'cpu', 'memory', 'addon', 'gpu driver', 'ffmpeg', 'sharp'])
     assert.match(well!.stdout, new RegExp(`^${name} {2,}\\S`, 'm'))
-  assert.match(well!.stdout, /^backends +cpu; this build has no CUDA backend$/m)
+  assert.match(well!.stdout, /^backends +cpu(, cuda 1\d\.\d|; (this build has no CUDA backend|there is no))/m)
   assert.match(well!.stdout, /^instructions +portable/m)
   assert.match(well!.stdout, /^cpu device +\w+, 1 threads?; computes correctly$/m)
   assert.match(well!.stdout, /^gpu +none found: nvidia-smi ended by SIGSEGV: driver mismatch$/m)

@@ -1,8 +1,10 @@
 /**
  * The child process behind the doctor's question whether a device works: opens the device named by its argument, computes on it,
- * and writes what it found as JSON. If the addon or a driver crashes, this process does and not the doctor.
+ * and writes what it found as JSON; for the argument `cards`, what cards there are. If the addon or a driver crashes, this process
+ * does and not the doctor.
  */
 import { createRequire } from 'node:module'
+import { addon } from '../addon.js'
 import { Device } from '../device.js'
 import * as ops from '../ops.js'
 
@@ -34,7 +36,8 @@ async function report(name: string): Promise<DeviceReport> {
 }
 
 try {
-  process.stdout.write(JSON.stringify(await report(process.argv[2]!)))
+  const name = process.argv[2]!
+  process.stdout.write(JSON.stringify(await (name === 'cards' ? addon().cards() : report(name))))
 } catch (error) {
   process.stderr.write((error as Error).message)
   process.exitCode = 1

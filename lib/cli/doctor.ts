@@ -6,12 +6,12 @@ import { readFile } from 'node:fs/promises'
 import os from 'node:os'
 import { extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { packageRoot } from '../addon.js'
+import { type Cards, packageRoot } from '../addon.js'
 import { findFfmpeg } from '../media/ffmpeg.js'
 import { command } from './command.js'
 import type { DeviceReport } from './device-probe.js'
 import { bytes, columns } from './format.js'
-import { probe } from './probe.js'
+import { type Answer, probe } from './probe.js'
 import { version } from './run.js'
 
 /** What the report says of one thing; with a problem, this package does not work here. */
@@ -32,6 +32,7 @@ export const doctor = command({
     const findings = await Promise.all([
       host(),
       cpuDevice(signal),
+      cards(signal),
       gpu(signal),
       ffmpeg(),
       imageLibrary(),
@@ -77,11 +78,35 @@ async function cpuDevice(signal: AbortSignal): Promise<Finding> {
   return {
     rows: [
       ['addon', relative(packageRoot, addon)],
-      ['backends', 'cpu; this build has no CUDA backend'],
       ['instructions', instructionSets.join(', ')],
       ['cpu device', `${description}; ${correct ? 'computes correctly' : 'computes wrongly'}`],
     ],
     problem: correct ? undefined : 'the CPU computes wrongly: please report this',
+  }
+}
+
+/** What the CUDA backend finds, and whether it computes there. */
+async function cards(signal: AbortSignal): Promise<Finding> {
+  const { output, failure } = await probeDevice('cards', signal)
+  if (output === undefined) return { rows: [['backends', `cpu; cuda: ${failure}`]] }
+  const { kind, runtime, driver, problem, list } = JSON.parse(output) as Cards
+  if (problem) return { rows: [['backends', `cpu; ${problem}`]] }
+  const works = await Promise.all(list.map((_, index) => probeDevice(`${kind}:${index}`, signal)))
+  const state = ({ output, failure }: Answer) => {
+    if (output === undefined) return failure!
+    return (JSON.parse(output) as DeviceReport).correct ? 'computes correctly' : 'computes wrongly'
+  }
+  const rows = list.map(({ name, capability, freeBytes, totalBytes }, index) => {
+    const memory = `${bytes(freeBytes)} of ${bytes(totalBytes)} free`
+    return [
+      `${kind}:${index}`,
+      `${name}, compute capability ${capability}, ${memory}; ${state(works[index]!)}`,
+    ]
+  }) as Finding['rows']
+  const bad = rows.filter(([, text]) => !text.endsWith('computes correctly')).map(([name]) => name)
+  return {
+    rows: [['backends', `cpu, ${kind} ${runtime} (driver for CUDA ${driver})`], ...rows],
+    problem: bad.length ? `${bad.join(' and ')} cannot be used: see above` : undefined,
   }
 }
 
@@ -92,7 +117,7 @@ function probeDevice(name: string, signal: AbortSignal) {
   return probe(process.execPath, [...loader, script, name], { limitMs, signal })
 }
 
-/** Whether there is a GPU that a build with CUDA could use. */
+/** Whether there is a GPU, also where this build could not use it. */
 async function gpu(signal: AbortSignal): Promise<Finding> {
   const query = ['--query-gpu=name,memory.total,compute_cap,driver_version', '--format=csv,noheader']
   const { output, failure } = await probe('nvidia-smi', query, { limitMs, signal })
