@@ -57,6 +57,10 @@ class CudaBackend final : public Backend {
   size_t workspace_bytes(const LinearAttentionArgs& args) const override;
   size_t workspace_bytes(const Conv3dArgs& args) const override;
   size_t workspace_bytes(const LinearArgs& args) const override;
+  size_t workspace_bytes(const LayerMemoryArgs& args) const override;
+  size_t workspace_bytes(const GroupNormArgs& args) const override;
+  size_t workspace_bytes(const AllFiniteArgs& args) const override;
+  size_t workspace_bytes(const DynamicMaskArgs& args) const override;
 
  private:
   const Card& card() const { return card_; }
