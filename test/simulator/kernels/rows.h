@@ -1,0 +1,76 @@
+// What the tests of the memory-bound kernels share. Values in every dtype and shape are the business of the
+// op tests; these programs run a kernel under several schedules with the checkers on, and count what it
+// moves.
+#pragma once
+
+#include "cuda/launch/rows_plan.h"
+#include "simulator/check.h"
+
+namespace rows {
+
+using fsv::Bf16;
+using sim::Global;
+
+inline float uniform() {
+  static uint64_t state = 1;
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31f;
+}
+
+template <class T>
+std::vector<T> random(int64_t size, float scale = 1, float shift = 0) {
+  std::vector<T> values(static_cast<size_t>(size));
+  for (T& v : values) v = fsv::from_float<T>(uniform() * scale + shift);
+  return values;
+}
+
+template <class T>
+std::vector<double> exact(const std::vector<T>& values) {
+  std::vector<double> wide;
+  for (const T& v : values) wide.push_back(static_cast<double>(fsv::to_float(v)));
+  return wide;
+}
+template <class T>
+std::vector<double> exact(Global<T>& values) {
+  return exact(std::vector<T>(values.ptr(), values.ptr() + values.size()));
+}
+
+/// Half a unit of the last place that T keeps, with room for f32 arithmetic before it.
+template <class T>
+inline constexpr double kTolerance = sizeof(T) == 2 ? 0x1.2p-8 : 0x1p-19;
+
+template <class... Parameters, class... Arguments>
+sim::Report launch(void (*kernel)(Parameters...), const fsv::cuda::LaunchShape& shape,
+                   const sim::Options& options, Arguments... arguments) {
+  return sim::launch(shape.grid, shape.block, dim3(), static_cast<uint32_t>(shape.smem), options,
+                     [=] { kernel(arguments...); });
+}
+
+/// Global memory is touched for `bytes` bytes, in no more sectors than hold them, and shared memory in no
+/// more wavefronts than hold what is asked for; each but for 5 %.
+inline void cheap(const sim::Report& report, int64_t bytes, const std::string& what) {
+  if (!sim::check::ok(report, what)) return;
+  sim::Counter global, shared;
+  for (const auto& [site, counter] : report.global) {
+    global.bytes += counter.bytes, global.units += counter.units, global.least += counter.least;
+  }
+  for (const auto& [site, counter] : report.shared)
+    shared.units += counter.units, shared.least += counter.least;
+  const auto within = [&](uint64_t got, uint64_t least, const char* of) {
+    sim::check::checks++;
+    if (static_cast<double>(got) > 1.05 * static_cast<double>(least))
+      sim::check::fail("values", "%s: %llu %s, %llu would do", what.c_str(),
+                       static_cast<unsigned long long>(got), of, static_cast<unsigned long long>(least));
+  };
+  within(global.bytes, static_cast<uint64_t>(bytes), "bytes of global memory");
+  within(global.units, global.least, "sectors");
+  within(shared.units, shared.least, "wavefronts");
+}
+
+inline sim::Options counting() {
+  sim::Options options;
+  options.count = true;
+  return options;
+}
+
+}  // namespace rows

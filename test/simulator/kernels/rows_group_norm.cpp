@@ -1,0 +1,76 @@
+// Statistics of group_norm: several groups a tile, groups of several tiles, pieces of several turns.
+#include "cuda/kernels/group_norm.cuh"
+#include "cuda/launch/group_norm_plan.h"
+#include "simulator/kernels/rows.h"
+
+namespace {
+
+using namespace fsv;
+using namespace fsv::cuda;
+using namespace rows;
+
+/// `turns` of the registers a piece has, to see statistics merged inside a block.
+template <class T, int N>
+void statistics(int64_t samples, int64_t rows, int64_t channels, int64_t groups, int64_t turns) {
+  const std::string what = "group_norm of " + std::to_string(rows) + " x " + std::to_string(channels) +
+                           " in " + std::to_string(groups);
+  Global<T> x(random<T>(samples * rows * channels, 1, 5));
+  Global<float> weight(random<float>(channels));
+  StatsPlan plan = plan_stats(TensorView({dtype_of<T>(), {samples, rows, channels}}, x.ptr()), groups);
+  sim::check::equal(plan.pack, N, what + ": pack");
+  plan.task.rows_a_piece *= turns;
+  plan.task.pieces = (rows + plan.task.rows_a_piece - 1) / plan.task.rows_a_piece;
+
+  const int64_t width = channels / groups;
+  const std::vector<double> wide = exact(x);
+  std::vector<double> want_mean(static_cast<size_t>(samples * channels)), want_scale = want_mean;
+  for (int64_t b = 0; b < samples; b++)
+    for (int64_t g = 0; g < groups; g++) {
+      const auto sum = [&](const auto& value) {
+        double total = 0;
+        for (int64_t r = 0; r < rows; r++)
+          for (int64_t c = g * width; c < (g + 1) * width; c++)
+            total += value(wide[(b * rows + r) * channels + c]);
+        return total / static_cast<double>(rows * width);
+      };
+      const double mean = sum([](double v) { return v; });
+      const double factor = 1 / std::sqrt(sum([&](double v) { return (v - mean) * (v - mean); }) + 1e-5);
+      for (int64_t c = g * width; c < (g + 1) * width; c++)
+        want_mean[b * channels + c] = mean, want_scale[b * channels + c] = factor * weight[c];
+    }
+
+  const auto shape = stats_shape(plan);
+  for (const sim::Options& options : sim::check::schedules()) {
+    Global<kernels::Spread> stats(samples * plan.task.pieces * groups * plan.task.parts);
+    Global<float> mean(samples * channels), scale(samples * channels);
+    plan.task.x = x.ptr(), plan.task.stats = stats.ptr();
+    if (!sim::check::ok(launch(kernels::group_stats<T, N>, shape, options, plan.task), what)) continue;
+    const kernels::GroupMergeTask merge = {.stats = plan.task,
+                                           .weight = weight.ptr(),
+                                           .mean = mean.ptr(),
+                                           .scale = scale.ptr(),
+                                           .samples = samples,
+                                           .eps = 1e-5f};
+    const LaunchShape merger = {.grid = blocks(samples * groups, kernels::kStatsThreads / 32),
+                                .block = kernels::kStatsThreads};
+    if (!sim::check::ok(launch(kernels::group_merge, merger, options, merge), what)) continue;
+    sim::check::near(exact(mean), want_mean, want_mean.size(), 0x1p-20, what + ": mean");
+    sim::check::near(exact(scale), want_scale, want_scale.size(), 0x1p-19, what + ": scale");
+    if (N > 1 && options.schedule == sim::Schedule::order) {
+      const sim::Report report = launch(kernels::group_stats<T, N>, shape, counting(), plan.task);
+      sim::check::equal(static_cast<long long>(report.global_read),
+                        samples * rows * channels * static_cast<int64_t>(sizeof(T)), what + ": bytes read");
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  statistics<Bf16, 8>(2, 300, 128, 32, 1);  // four channels a group: packs of two
+  statistics<Bf16, 8>(1, 70, 96, 4, 2);     // lanes left over, two turns
+  statistics<float, 4>(1, 90, 1040, 1, 3);  // a group of three tiles
+  statistics<float, 4>(2, 33, 600, 50, 1);  // two tiles, the last one shorter
+  statistics<float, 1>(1, 41, 515, 5, 2);   // three tiles of two groups, by elements
+  return sim::check::finish("rows_group_norm");
+}
