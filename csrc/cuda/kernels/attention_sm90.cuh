@@ -108,6 +108,8 @@ FSV_DEVICE void attention_load(const AttentionSm90Memory<Tile>& memory, const pt
                                const AttentionProblem& problem) {
   using Memory = AttentionSm90Memory<Tile>;
   const bool leader = ptx::lane_id() == 0;
+  if (leader)
+    for (const ptx::TensorMap* map : {query_map, key_map, value_map}) ptx::tma_prefetch_desc(map);
   uint32_t tiles = 0, blocks = 0, tails = 0;
   for (int index = blockIdx.x; index < problem.tiles; index += gridDim.x, tiles++) {
     const AttentionTile<int> tile(problem, index, Tile::kQueries);
@@ -220,6 +222,7 @@ FSV_DEVICE void attention_compute(const AttentionSm90Memory<Tile>& memory, const
   uint32_t p[Tile::kKeys / 16][4];
   uint32_t tiles = 0, n = 0;  // n: block of keys
 
+  if (leader) ptx::tma_prefetch_desc(out_map);
   if (group == 1) ptx::bar_arrive(kTurnBarrier, 256);  // the first turn is the first group's
   for (int index = blockIdx.x; index < problem.tiles; index += gridDim.x, tiles++) {
     const AttentionTile<int> tile(problem, index, Tile::kQueries);
