@@ -187,4 +187,30 @@ struct AttentionMemory {
   }
 };
 
+/// run(data, options) under all schedules, which must give the same bits.
+template <class T, class Run>
+void check_schedules(const AttentionCase& c, const Run& run) {
+  const AttentionData<T> data(c);
+  std::vector<T> first;
+  for (const sim::Options& options : schedules()) {
+    const std::vector<T> out = run(data, options);
+    if (first.empty()) first = out;
+    same_bits(out, first, c.text() + " " + sim::check::name_of(options));
+  }
+}
+
+/// A query's bits depend neither on the other queries nor on the other samples.
+template <class T, class Run>
+void check_parts(const AttentionCase& c, const Run& run) {
+  const AttentionData<T> data(c);
+  const sim::Options options = schedules().front();
+  const std::vector<T> all = run(data, options);
+  for (int b = 0; b < c.batch; b++)
+    for (const int first : {0, c.queries / 2}) {
+      const int count = c.queries - first;
+      same_bits(run(data.part(b, first, count), options), data.rows(all, b, first, count),
+                c.text() + " in parts");
+    }
+}
+
 }  // namespace fsv::test

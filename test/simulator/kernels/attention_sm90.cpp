@@ -31,30 +31,15 @@ std::vector<Bf16> run(const AttentionData<Bf16>& data, unsigned grid, const sim:
   return memory.result();
 }
 
-/// Under all schedules, which must give the same bits.
 template <class Tile>
 void run_all(const AttentionCase& c, unsigned grid) {
-  const AttentionData<Bf16> data(c);
-  std::vector<Bf16> first;
-  for (const sim::Options& options : schedules()) {
-    const std::vector<Bf16> out = run<Tile>(data, grid, options);
-    if (first.empty()) first = out;
-    same_bits(out, first, c.text() + " " + sim::check::name_of(options));
-  }
+  check_schedules<Bf16>(
+      c, [&](const auto& data, const auto& options) { return run<Tile>(data, grid, options); });
 }
 
-/// A query's bits depend neither on the other queries nor on the other samples.
 template <class Tile>
 void run_parts(const AttentionCase& c) {
-  const AttentionData<Bf16> data(c);
-  const sim::Options options = schedules().front();
-  const std::vector<Bf16> all = run<Tile>(data, 2, options);
-  for (int b = 0; b < c.batch; b++)
-    for (const int first : {0, c.queries / 2}) {
-      const int count = c.queries - first;
-      const std::vector<Bf16> part = run<Tile>(data.part(b, first, count), 1, options);
-      same_bits(part, data.rows(all, b, first, count), c.text() + " in parts");
-    }
+  check_parts<Bf16>(c, [&](const auto& data, const auto& options) { return run<Tile>(data, 2, options); });
 }
 
 }  // namespace
