@@ -50,8 +50,7 @@ void test_type(int channels) {
     check_values<T>(depthwise(c, channels), any);
     check_values<T>(depthwise(c, channels), three);
     const ConvData<T> data(depthwise(c, channels));
-    if (!same_bits(any(data, sim::Options{}).out, three(data, sim::Options{}).out))
-      fail(c.name, "values: bits of the two ways differ");
+    same_bits(any(data, sim::Options{}).out, three(data, sim::Options{}).out, c.name);
   }
   check_values<T>(depthwise(kFive, channels), five);
   check_values<T>(depthwise(kFive, channels), any);
@@ -68,4 +67,5 @@ int main() {
   test_type<float, 1>(5);
   check_traffic<Bf16>(depthwise(kTraffic, 64), 14,
                       [](const auto& d, const auto& o) { return run<DepthwiseTile<uint16_t, 8, 3>>(d, o); });
+  return sim::check::finish("conv3d_depthwise");
 }

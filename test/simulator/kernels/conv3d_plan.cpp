@@ -15,16 +15,21 @@ using namespace fsv::test;
 
 namespace {
 
+void fail(const std::string& what, const std::string& why) {
+  sim::check::fail("values", "%s: %s", what.c_str(), why.c_str());
+}
+
 void check_layout(DType dtype, const Shape& weight, int64_t groups) {
+  sim::check::checks++;
   const ConvLayout l = conv_layout(dtype, weight, groups);
   std::vector<int> seen(static_cast<size_t>(weight.elements()));
   for (int64_t i = 0; i < l.elements(); i++) {
     const int64_t from = l.source(i);
-    if (from >= weight.elements()) fail("layout", "values: the layout beyond the weight");
+    if (from >= weight.elements()) fail("layout", "the layout beyond the weight");
     if (from >= 0) seen[static_cast<size_t>(from)]++;
   }
   for (int count : seen)
-    if (count != 1) fail("layout", "values: the layout has an element " + std::to_string(count) + " times");
+    if (count != 1) fail("layout", "the layout has an element " + std::to_string(count) + " times");
 }
 
 struct Network {
@@ -47,7 +52,7 @@ void check_cover(const char* name, const Conv& c, const Conv3dPlan& plan, int co
                              : tile_at<16>(task, i);
     }();
     if (!places.insert({at.group, at.n, at.w, at.h, at.t, at.sample}).second)
-      fail(name, "values: a tile comes twice");
+      fail(name, "a tile comes twice");
     const auto part = [](int first, int size, int whole) {
       return int64_t{std::clamp(whole - first, 0, size)};
     };
@@ -55,10 +60,11 @@ void check_cover(const char* name, const Conv& c, const Conv3dPlan& plan, int co
                part(at.h, b.box_h, c.out_height) * part(at.t, b.box_t, c.out_frames);
   }
   if (covered != c.out_pixels() * c.out_channels)
-    fail(name, "values: tiles cover " + std::to_string(covered) + " elements");
+    fail(name, "tiles cover " + std::to_string(covered) + " elements");
 }
 
 Conv3dPlan check_plan(const char* name, const Conv3dArgs& args, const ConvDevice& device) {
+  sim::check::checks++;
   const Conv c = conv_of(args);
   const ConvLayout l = conv_layout(args.x.dtype, args.weight.shape, args.groups);
   const Conv3dPlan plan = plan_conv3d(c, l, device);
@@ -67,7 +73,7 @@ Conv3dPlan check_plan(const char* name, const Conv3dArgs& args, const ConvDevice
   const int columns = kColumns[int(plan.tile)];
   const ConvBox& b = plan.box;
   const auto require = [&](bool holds, const char* what) {
-    if (!holds) fail(name, std::string("values: the plan's ") + what);
+    if (!holds) fail(name, std::string("the plan's ") + what);
   };
   require(b.box_t * b.box_h * b.box_w == 128 * kBlocks[int(plan.tile)], "pixels of a box");
   require(b.box_w % 8 == 0 && b.box_w * b.box_h >= 64, "blocks of 64 pixels in one frame");
@@ -157,4 +163,5 @@ int main() {
         n.name, kPixels[int(plan.tile)], kColumns[int(plan.tile)], b.box_t, b.box_h, b.box_w, b.brick_slots,
         b.weight_slots, 100 * filled, 100 * full, flops / loaded);
   }
+  return sim::check::finish("conv3d_plan");
 }

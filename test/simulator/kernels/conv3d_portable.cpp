@@ -19,10 +19,7 @@ Made<T> run(const ConvData<T>& data, const sim::Options& options) {
   const sim::Report report =
       sim::launch(conv_gather_blocks<Tile>(m.conv), Tile::kThreads, 1, kConvGatherShared<Tile>, options,
                   [&] { conv3d_portable<Tile>(task); });
-  // Elements that are gathered one by one cannot but share banks; and of plain loads the counters do not know
-  // which lanes go together.
-  const bool counted = task.whole_pieces && sizeof(T) == 2;
-  return {m.result(), report, counted ? complaint(report) : report.first()};
+  return {m.result(), report, !task.whole_pieces};  // single elements lie 16 bytes apart
 }
 
 // clang-format off
@@ -58,8 +55,9 @@ const ConvCase kParts = {.name = "parts", .batch = 2, .frames = 7, .height = 5, 
 template <class Tile, class T>
 void test_tile() {
   const auto run_tile = [](const auto& data, const auto& options) { return run<Tile>(data, options); };
-  constexpr Order kTwo[] = {kOrders[0], kOrders[3]};  // there is one barrier, and nothing but copies to delay
-  for (const ConvCase& c : kCases) check_values<T>(c, run_tile, kTwo);
+  const std::vector<sim::Options> ways = {schedules().front(),
+                                          schedules().back()};  // little is asynchronous here
+  for (const ConvCase& c : kCases) check_values<T>(c, run_tile, ways);
   check_parts<T>(kParts, {1, 3, 1, 2}, run_tile);
 }
 
@@ -69,4 +67,5 @@ int main() {
   test_tile<MmaTile<128, 2>, Bf16>();
   test_tile<MmaTile<32, 4>, Bf16>();
   test_tile<FmaTile, float>();
+  return sim::check::finish("conv3d_portable");
 }

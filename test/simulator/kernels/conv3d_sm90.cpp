@@ -38,7 +38,8 @@ sim::Report launch(const ConvMemory<Bf16>& m, const Conv3dPlan& plan, const sim:
 Made<Bf16> run(const ConvData<Bf16>& data, const sim::Options& options, int processors = 2) {
   const ConvMemory<Bf16> memory(data);
   const Conv3dPlan plan = plan_conv3d(memory.conv, memory.layout, {true, processors, 232448});
-  if (plan.kernel != ConvKernel::sm90) fail(data.c.name, "values: the plan is for another kernel");
+  if (plan.kernel != ConvKernel::sm90)
+    sim::check::fail("values", "%s: the plan is for another kernel", data.c.name);
   const auto report = [&] {
     switch (plan.tile) {
       case ConvTile::b2n128:
@@ -110,4 +111,5 @@ int main() {
   check_parts<Bf16>(kParts, {1, 3, 1, 2},
                     [](const auto& data, const auto& o) { return run(data, o, data.c.frames % 3 + 1); });
   check_traffic<Bf16>(kTraffic, 14, [](const auto& data, const auto& o) { return run(data, o, 4); });
+  return sim::check::finish("conv3d_sm90");
 }

@@ -4,7 +4,6 @@
 // looped over.
 #pragma once
 
-#include <cstdlib>
 #include <random>
 
 #include "cuda/kernels/conv.h"
@@ -165,11 +164,5 @@ struct ConvData {
             }
   }
 };
-
-/// Ends the test: what follows would only repeat it.
-[[noreturn]] inline void fail(const std::string& what, const std::string& why) {
-  std::printf("%s, %s\n", why.c_str(), what.c_str());
-  std::exit(1);
-}
 
 }  // namespace fsv::test

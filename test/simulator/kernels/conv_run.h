@@ -2,8 +2,6 @@
 // ways a launch is scheduled, and parts of a clip.
 #pragma once
 
-#include <span>
-
 #include "cuda/kernels/pack_conv.cuh"
 #include "simulator/kernels/conv_case.h"
 
@@ -46,7 +44,7 @@ struct ConvMemory {
       cuda::kernels::pack_conv<Bits<T>>(layout, reinterpret_cast<Bits<T>*>(plain->ptr()),
                                         reinterpret_cast<Bits<T>*>(packed->ptr()));
     });
-    if (!packing.ok()) fail(d.c.name, packing.first());
+    sim::check::ok(packing, d.c.name);
   }
 
   cuda::kernels::ConvEpilogue epilogue() const {
@@ -62,22 +60,23 @@ template <class T>
 struct Made {
   std::vector<T> out;
   sim::Report report;
-  std::string complaint = test::complaint(report);
+  bool shares_banks = false;  ///< it cannot do without bank conflicts
 };
 
-/// run(data, options) -> Made<T>: right, and the same bits, whatever the schedule.
+/// run(data, options) -> Made<T>: right, and the same bits, whatever the schedule. Nothing is run after a
+/// failure: it would only repeat it.
 template <class T, class Run>
-void check_values(const ConvCase& c, const Run& run, std::span<const Order> orders = kOrders) {
+void check_values(const ConvCase& c, const Run& run, const std::vector<sim::Options>& ways = schedules()) {
   const ConvData<T> data(c);
   std::vector<T> first;
-  for (const Order& order : orders) {
-    const Made<T> made = run(data, order.options());
-    const std::string what = std::string(c.name) + ", " + order.name;
-    std::string wrong = made.complaint;
-    if (wrong.empty()) wrong = judge(made.out, data.truth, data.plain);
-    if (!wrong.empty()) fail(what, wrong);
+  for (const sim::Options& options : ways) {
+    if (sim::check::failures) return;
+    const Made<T> made = run(data, options);
+    const std::string what = std::string(c.name) + " " + sim::check::name_of(options);
+    if (!(made.shares_banks ? sim::check::ok(made.report, what) : sound(made.report, what))) return;
+    accurate(made.out, data.truth, data.plain, what);
     if (first.empty()) first = made.out;
-    if (!same_bits(first, made.out)) fail(what, "values: bits depend on the schedule");
+    same_bits(first, made.out, what);
   }
 }
 
@@ -95,6 +94,7 @@ std::vector<T> frames_of(const std::vector<T>& clip, int batch, int frames, int 
 /// Samples one by one, and a causal clip in chunks with the frames before, have the bits of the whole.
 template <class T, class Run>
 void check_parts(const ConvCase& c, const std::vector<int>& chunks, const Run& run) {
+  if (sim::check::failures) return;
   const ConvData<T> data(c);
   const std::vector<T> whole = run(data, sim::Options{}).out;
   for (int b = 0; b < c.batch; b++) {
@@ -105,8 +105,8 @@ void check_parts(const ConvCase& c, const std::vector<int>& chunks, const Run& r
     ConvData<T> one = data;
     one.c.batch = 1;
     one.x = sample(data.x);
-    if (!same_bits(run(one, sim::Options{}).out, sample(whole)))
-      fail(c.name, "values: bits of a sample depend on the batch");
+    same_bits(run(one, sim::Options{}).out, sample(whole),
+              std::string(c.name) + ", sample " + std::to_string(b));
   }
   int from = 0;
   for (const int count : chunks) {
@@ -115,9 +115,8 @@ void check_parts(const ConvCase& c, const std::vector<int>& chunks, const Run& r
     part.c.frames = count, part.c.before = before, part.c.left = c.left - before;
     part.x = frames_of(data.x, c.batch, c.frames, from, from + count);
     part.before = frames_of(data.x, c.batch, c.frames, from - before, from);
-    if (!same_bits(run(part, sim::Options{}).out,
-                   frames_of(whole, c.batch, c.out_frames(), from, from + count)))
-      fail(c.name, "values: bits of a chunk are not those of the clip");
+    same_bits(run(part, sim::Options{}).out, frames_of(whole, c.batch, c.out_frames(), from, from + count),
+              std::string(c.name) + ", frames from " + std::to_string(from));
     from += count;
   }
 }
@@ -125,12 +124,12 @@ void check_parts(const ConvCase& c, const std::vector<int>& chunks, const Run& r
 /// Global memory is read at most `most` times.
 template <class T, class Run>
 void check_traffic(const ConvCase& c, double most, const Run& run) {
+  if (sim::check::failures) return;
   const ConvData<T> data(c);
-  const sim::Report report = run(data, sim::Options{}).report;
-  const double times = static_cast<double>(report.global_read) /
-                       (sizeof(T) * static_cast<double>(data.x.size() + data.weight.size()));
+  const double read = static_cast<double>(run(data, sim::Options{}).report.global_read);
+  const double times = read / static_cast<double>(sizeof(T) * (data.x.size() + data.weight.size()));
   std::printf("%s: reads %.2f times the least\n", c.name, times);
-  if (times > most) fail(c.name, "traffic: above " + std::to_string(most));
+  if (times > most) sim::check::fail("traffic", "%s: more than %g times", c.name, most);
 }
 
 }  // namespace fsv::test
