@@ -80,7 +80,7 @@ const refusals: Record<string, [() => unknown, string][]> = {
     ],
     [
       () => ops.linear(ops.packLinear(t([4, 8])), t([4, 8])),
-      'linear.x must be [..., K] f32 or bf16, got [4, 8] f32 packed_linear',
+      'linear.x must be [..., K] f32 or bf16 or f8e4m3, got [4, 8] f32 packed_linear',
     ],
   ],
   attention: [
