@@ -60,7 +60,8 @@ export class Device {
       const full = /^(cuda|sim)$/.test(one) ? `${one}:0` : one
       return new Device(full, await addon().open(full, threads, isa, like?.native), limit)
     }
-    const wanted = name === 'auto' ? backendOfEnvironment() : name
+    const backend = backendOfEnvironment()
+    const wanted = name === 'auto' ? backend : name
     if (!/^(auto|cpu|meta|(cuda|sim)(:\d+)?)$/.test(wanted))
       throw new FSVideoError('ERR_FSVIDEO_NO_DEVICE', `there is no device ${JSON.stringify(name)}`, {
         field: 'device',

@@ -61,15 +61,15 @@ export async function initModel(configDir: string, outDir: string, options: Init
     for (const [name, json] of Object.entries(tokenizer))
       await writeFile(join(scratch, 'tokenizer', name), `${JSON.stringify(json)}\n`)
 
-    const source = new RandomWeights(device, seed)
     const totalBytes = [...tensors.values()].flat().reduce((n, { shape }) => n + bytesOf({ dtype, shape }), 0)
     let writtenBytes = 0
     for (const [component, requests] of tensors) {
+      const source = randomComponent(device, seed, component)
       const entries = requests.map((request) => {
         const { name, shape } = request
         const data = async () => {
           signal?.throwIfAborted()
-          const elements = await randomElements(device, source, component, request, dtype)
+          const elements = await randomElements(device, source, request, dtype)
           writtenBytes += elements.byteLength
           onProgress?.({ component, writtenBytes, totalBytes })
           return elements
@@ -89,7 +89,7 @@ export async function initModel(configDir: string, outDir: string, options: Init
   }
 }
 
-function checkSeed(seed: unknown): void {
+export function checkSeed(seed: unknown): void {
   const whole = typeof seed === 'bigint' ? seed : Number.isSafeInteger(seed) ? BigInt(seed as number) : -1n
   if (whole < 0n || whole >= 2n ** 64n) throw invalid('seed', seed, 'a whole number from 0 to 2^64 - 1')
 }
@@ -124,16 +124,19 @@ async function copyConfigs({ folder, networks }: ModelFolder, out: string): Prom
   }
 }
 
+/** The weights that `initModel` writes for a component. */
+export function randomComponent(device: Device, seed: number | bigint, component: Component): RandomWeights {
+  return new RandomWeights(device, seed, `${component}.`)
+}
+
 async function randomElements(
   device: Device,
   source: RandomWeights,
-  component: Component,
   request: TensorRequest,
   dtype: ComputeType,
 ): Promise<ArrayBufferView> {
   const tensor = device.scope(() => {
-    // Base and refiner have the same tensor names and must not have the same weights.
-    const values = source.get({ ...request, name: `${component}.${request.name}` })
+    const values = source.get(request)
     return dtype === 'f32' ? values : ops.cast(values, dtype)
   })
   try {

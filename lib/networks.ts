@@ -41,11 +41,14 @@ const builders: Builders = {
   image_encoder: (model, parameters) => new CLIPVision(model.imageEncoder!, parameters),
 }
 
+/** Where a component's weights come from. */
+export type WeightsOf = (component: Component, device: Device) => WeightSource | Promise<WeightSource>
+
 export interface LoadOptions {
   device: Device
   dtype: ComputeType
-  /** Where a component's weights come from. Default: the model folder's own files. */
-  source?: (component: Component) => WeightSource | Promise<WeightSource>
+  /** Default: the model folder's own files. */
+  weights?: WeightsOf
   /** Called, and waited for, when a component has been built. `index` counts from 0. */
   onComponent?: (component: Component, index: number, count: number) => void | Promise<void>
 }
@@ -69,11 +72,11 @@ export class Networks {
    */
   static async load(model: ModelFolder, options: LoadOptions): Promise<Networks> {
     const { device, dtype, onComponent } = options
-    const source = options.source ?? (await openWeights(model, device))
+    const weights = options.weights ?? (await openWeights(model, device))
     const networks = new Networks(device, dtype)
     try {
       for (const [index, component] of [...model.networks].entries()) {
-        networks.#build(component, model, await source(component))
+        networks.#build(component, model, await weights(component, device))
         await onComponent?.(component, index, model.networks.size)
       }
       return networks
@@ -153,10 +156,7 @@ export async function openComponent(
   return weights
 }
 
-async function openWeights(
-  model: ModelFolder,
-  device: Device,
-): Promise<(component: Component) => FileWeights> {
+async function openWeights(model: ModelFolder, device: Device): Promise<WeightsOf> {
   const opened = new Map<Component, FileWeights>()
   for (const [component, expected] of await networkTensors(model))
     opened.set(component, await openComponent(component, model, expected, device))

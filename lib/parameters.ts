@@ -119,16 +119,22 @@ export class Parameters {
 export class RandomWeights implements WeightSource {
   readonly #device: Device
   readonly #seed: bigint
+  readonly #prefix: string
 
-  constructor(device: Device, seed: number | bigint = 0) {
+  /** @param prefix Stands before all names, for components that share some and must not share weights. */
+  constructor(device: Device, seed: number | bigint = 0, prefix = '') {
     this.#device = device
     this.#seed = BigInt(seed)
+    this.#prefix = prefix
   }
 
   get({ name, shape, init, gain }: TensorRequest): Tensor {
     if (init !== 'normal') return ops.fill(this.#device, shape, init === 'ones' ? 1 : 0)
     const fanIn = shape.slice(1).reduce((n, d) => n * d, 1)
-    const noise = ops.randn(this.#device, [1, ...shape], { seeds: [this.#seed], stream: hash64(name) })
+    const noise = ops.randn(this.#device, [1, ...shape], {
+      seeds: [this.#seed],
+      stream: hash64(this.#prefix + name),
+    })
     return ops.combine([noise.reshape(...shape)], [gain / Math.sqrt(fanIn)])
   }
 }

@@ -7,15 +7,16 @@ import { Device, type DeviceOptions } from './device.js'
 import { FSVideoError, invalid } from './errors.js'
 import type { ProgressEvent, StreamEvent } from './events.js'
 import { Generation } from './generation.js'
+import { checkSeed, randomComponent } from './init.js'
 import { openVideo, type VideoFile } from './media/video.js'
-import { loadTokenizer, type ModelFolder, readModelFolder } from './model-folder.js'
-import { type Component, Networks } from './networks.js'
+import { loadTokenizer, type ModelFolder, readConfigFolder, readModelFolder } from './model-folder.js'
+import { type Component, Networks, type WeightsOf } from './networks.js'
 import type { ComputeType } from './parameters.js'
 import { preparePicture } from './picture.js'
 import { type Plan, Planner } from './planner.js'
 import { type GenerateRequest, type ResolvedRequest, resolveRequest } from './requests.js'
 import { Stages } from './stages.js'
-import type { Tokenizer } from './tokenizer.js'
+import { buildTokenizer, Tokenizer } from './tokenizer.js'
 import { type GenerationReport, type SaveOptions, Video } from './video.js'
 
 export interface PipelineOptions extends DeviceOptions {
@@ -45,11 +46,12 @@ export class FSVideoPipeline {
     model: ModelFolder,
     networks: Networks,
     tokenizer: Tokenizer,
+    weights?: WeightsOf,
   ) {
     this.device = device
     this.model = model
     this.stages = new Stages(networks, model.scheduler)
-    this.#planner = new Planner(device, model, networks.dtype)
+    this.#planner = new Planner(device, model, networks.dtype, weights)
     this.#ownsDevice = ownsDevice
     this.#tokenizer = tokenizer
   }
@@ -59,23 +61,49 @@ export class FSVideoPipeline {
    * Throws ERR_FSVIDEO_MODEL_FILE, ERR_FSVIDEO_NO_DEVICE, ERR_FSVIDEO_OUT_OF_MEMORY, or `signal.reason`.
    */
   static async fromPretrained(folder: string, options: PipelineOptions = {}): Promise<FSVideoPipeline> {
+    const model = await readModelFolder(folder)
+    return FSVideoPipeline.#load(model, await loadTokenizer(model), options)
+  }
+
+  /**
+   * A pipeline for a folder of configurations, with the weights that `initModel` would write for the seed, but made on the device: what
+   * runs any size without a checkpoint, to measure it. The pictures are noise.
+   */
+  static async fromConfig(
+    folder: string,
+    { seed = 0, ...options }: PipelineOptions & { seed?: number | bigint } = {},
+  ): Promise<FSVideoPipeline> {
+    checkSeed(seed)
+    const model = await readConfigFolder(folder)
+    const files = buildTokenizer(model.textEncoder.vocabSize)
+    const tokenizer = new Tokenizer(files['tokenizer.json'], files['tokenizer_config.json'])
+    return FSVideoPipeline.#load(model, tokenizer, options, (component, device) =>
+      randomComponent(device, seed, component),
+    )
+  }
+
+  static async #load(
+    model: ModelFolder,
+    tokenizer: Tokenizer,
+    options: PipelineOptions,
+    weights?: WeightsOf,
+  ): Promise<FSVideoPipeline> {
     const { dtype = 'bf16', signal, onProgress, device: wanted = 'auto', ...deviceOptions } = options
     if (dtype !== 'bf16' && dtype !== 'f32') throw invalid('dtype', dtype, 'bf16 or f32')
     signal?.throwIfAborted()
-    const model = await readModelFolder(folder)
-    const tokenizer = await loadTokenizer(model)
     const device = wanted instanceof Device ? wanted : await Device.open(wanted, deviceOptions)
     try {
       const networks = await Networks.load(model, {
         device,
         dtype,
+        weights,
         onComponent: async (component, index, count) => {
           await device.synchronize()
           onProgress?.({ component, index: index + 1, count })
           signal?.throwIfAborted()
         },
       })
-      return new FSVideoPipeline(device, wanted !== device, model, networks, tokenizer)
+      return new FSVideoPipeline(device, wanted !== device, model, networks, tokenizer, weights)
     } catch (error) {
       if (wanted !== device) device.dispose()
       throw error

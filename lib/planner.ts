@@ -6,7 +6,7 @@ import { Device } from './device.js'
 import { FSVideoError } from './errors.js'
 import { Generation } from './generation.js'
 import type { ModelFolder } from './model-folder.js'
-import { Networks } from './networks.js'
+import { Networks, type WeightsOf } from './networks.js'
 import type { ComputeType } from './parameters.js'
 import { blankPicture, type Picture } from './picture.js'
 import type { HostTensor, ResolvedRequest, TextInput } from './requests.js'
@@ -39,12 +39,14 @@ export class Planner {
   readonly #device: Device
   readonly #model: ModelFolder
   readonly #dtype: ComputeType
+  readonly #weights: WeightsOf | undefined
   readonly #plans = new Map<string, Promise<Plan>>()
   #twin?: Promise<Generation>
   #measuring: Promise<unknown> = Promise.resolve()
 
   /** Plans for networks of `model`, in `dtype`, on `device`. */
-  constructor(device: Device, model: ModelFolder, dtype: ComputeType) {
+  constructor(device: Device, model: ModelFolder, dtype: ComputeType, weights?: WeightsOf) {
+    this.#weights = weights
     this.#device = device
     this.#model = model
     this.#dtype = dtype
@@ -143,7 +145,11 @@ export class Planner {
 
   async #makeTwin(): Promise<Generation> {
     const meta = await Device.open('meta', {}, this.#device)
-    const networks = await Networks.load(this.#model, { device: meta, dtype: this.#dtype })
+    const networks = await Networks.load(this.#model, {
+      device: meta,
+      dtype: this.#dtype,
+      weights: this.#weights,
+    })
     return new Generation(new Stages(networks, this.#model.scheduler), this.#model)
   }
 

@@ -226,7 +226,7 @@ for (const dtype of ['f32', 'bf16'] as const) {
       imageEncoder: parseCLIPVisionConfig(config('image_encoder'), 'image_encoder'),
       scheduler: parseSchedulerConfig(golden.config, 'scheduler'),
     }
-    const networks = await Networks.load(model, { device, dtype, source: (name) => open(files[name]) })
+    const networks = await Networks.load(model, { device, dtype, weights: (name) => open(files[name]) })
     const stages = new Stages(networks, model.scheduler)
     const { encoder } = networks
     const seed = golden.metadata<number>('seed')

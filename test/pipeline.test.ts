@@ -2,8 +2,10 @@
  * The pipeline on a tiny random model: the same request gives the same bits however it is asked for, whatever ran before or runs beside it,
  * and whoever stops listening leaves nothing behind.
  */
+import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { packageRoot } from '../lib/addon.js'
 import { Device } from '../lib/device.js'
 import type { FSVideoError } from '../lib/errors.js'
 import type { StreamEvent } from '../lib/events.js'
@@ -43,6 +45,22 @@ async function leavesNothing(act: () => Promise<unknown>, on = pipe): Promise<vo
   await on.device.synchronize()
   assert.is(on.device.memory().inUse, before, 'memory came back')
 }
+
+test('a configuration alone is a pipeline with the weights that would be written for it', async () => {
+  const made = await FSVideoPipeline.fromConfig(join(packageRoot, 'models/tiny'), {
+    device: 'cpu',
+    threads: 2,
+    dtype: 'f32',
+    seed: 1,
+  })
+  const stored = await open({ dtype: 'f32' })
+  same(await made.generate(one), await stored.generate(one), 'made against stored')
+  const plan = await made.plan(one)
+  // Stored weights that are used as they are lie in their file.
+  assert.ok(plan.weightBytes >= (await stored.plan(one)).weightBytes)
+  assert.is(plan.weightBytes, made.device.memory().inUse)
+  await Promise.all([made, stored].map((pipe) => pipe.dispose()))
+})
 
 for (const dtype of ['bf16', 'f32'] as const)
   test(`the same request gives the same bits, alone, later and in a batch, in ${dtype}`, async () => {
