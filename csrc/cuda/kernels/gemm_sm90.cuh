@@ -319,11 +319,11 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1)
       ptx::tma_prefetch_desc(&w);
       load_tiles<Tile>(args, shared, &x, &w);
     }
-    ptx::syncwarp();
   } else {
     ptx::setmaxnreg_inc<232>();
     multiply_tiles<Tile>(args, shared, threadIdx.x / 128 - 1, &residual, &out);
   }
+  ptx::syncwarp();  // single threads were at work: the cluster's barrier takes whole warps
   if (args.cluster > 1) ptx::cluster_sync();  // a block stays until its neighbour has nothing more to send
 #endif
 }
