@@ -75,8 +75,9 @@ FSV_KERNEL void FSV_BOUNDS(AttentionF32::kThreads, 3)
     for (int64_t key = 0; key < length; key += Tile::kKeys) {
       float s[4][4] = {};
       for (int c = 0; c < dim; c += 64) {
-        ptx::syncthreads();        // nobody reads what was here any more
-        if (dim > 64 || key == 0)  // they are still here otherwise
+        ptx::syncthreads();  // nobody reads what was here any more
+        // Queries of a head of 64 columns are still here.
+        if (dim > 64 || key == 0)
           load_floats(query_rows, queries + query_offset, stride, Tile::kQueries, left, c, dim);
         load_floats(key_rows, keys + key_offset + key * stride, stride, Tile::kKeys, length - key, c, dim);
         ptx::syncthreads();
