@@ -135,7 +135,7 @@ class Engine {
   uint32_t base_ = 0;
 
   Fiber scheduler_;
-  StackPool stacks_;
+  Stacks stacks_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   std::vector<Warpgroup> warpgroups_;

@@ -2,8 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
-#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -44,6 +47,7 @@ namespace sim {
 namespace {
 
 constexpr size_t kGuard = 4096;
+constexpr size_t kMostIdle = 4;  // mappings that wait for a user
 
 }  // namespace
 
@@ -98,20 +102,43 @@ void entered_fiber([[maybe_unused]] Fiber& from) {
 #endif
 }
 
-StackPool::~StackPool() {
-  if (base_) munmap(base_, bytes_ * count_);
+struct Stacks::Idle {
+  std::mutex mutex;
+  std::vector<Mapping> mappings;
+};
+
+Stacks::Idle& Stacks::idle() {
+  static Idle* idle = new Idle;  // never destroyed: a worker may end after main
+  return *idle;
 }
 
-void StackPool::reserve(size_t count, size_t bytes) {
-  if (count <= count_ && bytes == bytes_) return;
-  if (base_) munmap(base_, bytes_ * count_);
-  count_ = count;
-  bytes_ = bytes;
-  void* base = mmap(nullptr, bytes * count, PROT_READ | PROT_WRITE,
+Stacks::Stacks(size_t count, size_t bytes) {
+  {
+    std::lock_guard lock(idle().mutex);
+    auto& mappings = idle().mappings;
+    const auto fits = [&](const Mapping& m) { return m.bytes == bytes && m.count >= count; };
+    const auto found = std::find_if(mappings.begin(), mappings.end(), fits);
+    if (found != mappings.end()) {
+      mapping_ = *found;
+      mappings.erase(found);
+      return;
+    }
+  }
+  void* base = mmap(nullptr, count * bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) std::abort();
-  base_ = static_cast<char*>(base);
-  for (size_t i = 0; i < count; i++) mprotect(stack(i), kGuard, PROT_NONE);
+  if (base == MAP_FAILED) throw std::bad_alloc();
+  mapping_ = {static_cast<char*>(base), count, bytes};
+  for (size_t i = 0; i < count; i++) mprotect((*this)[i], kGuard, PROT_NONE);
+}
+
+Stacks::~Stacks() {
+  std::lock_guard lock(idle().mutex);
+  auto& mappings = idle().mappings;
+  mappings.push_back(mapping_);
+  if (mappings.size() <= kMostIdle) return;
+  const Mapping oldest = mappings.front();
+  mappings.erase(mappings.begin());
+  munmap(oldest.base, oldest.count * oldest.bytes);
 }
 
 }  // namespace sim

@@ -34,20 +34,25 @@ void switch_fiber(Fiber& from, Fiber& to, bool last = false);
 /// To be called first on a new fiber, with the one that it was entered from.
 void entered_fiber(Fiber& from);
 
-/// Stacks of equal size, each above a page that faults.
-class StackPool {
+/// Stacks of equal size, each above a page that faults. They outlive their user, for the next who wants as
+/// many: to map the stacks of a block costs more than to run a small one.
+class Stacks {
  public:
-  StackPool() = default;
-  StackPool(const StackPool&) = delete;
-  StackPool& operator=(const StackPool&) = delete;
-  ~StackPool();
-  void reserve(size_t count, size_t bytes);
-  char* stack(size_t i) const { return base_ + i * bytes_; }
-  size_t bytes() const { return bytes_; }
+  Stacks(size_t count, size_t bytes);
+  Stacks(const Stacks&) = delete;
+  Stacks& operator=(const Stacks&) = delete;
+  ~Stacks();
+  char* operator[](size_t i) const { return mapping_.base + i * mapping_.bytes; }
+  size_t bytes() const { return mapping_.bytes; }
 
  private:
-  char* base_ = nullptr;
-  size_t count_ = 0, bytes_ = 0;
+  struct Mapping {
+    char* base;
+    size_t count, bytes;
+  };
+  struct Idle;
+  static Idle& idle();
+  Mapping mapping_;
 };
 
 }  // namespace sim

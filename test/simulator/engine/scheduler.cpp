@@ -35,7 +35,8 @@ uint32_t nth_bit(uint32_t mask, uint64_t n) {
 Engine::Engine(const Launch& launch, Report& report)
     : launch_(launch),
       report_(report),
-      random_state_(launch.options.seed * 0x9E3779B97F4A7C15ull + 0x1234567) {
+      random_state_(launch.options.seed * 0x9E3779B97F4A7C15ull + 0x1234567),
+      stacks_(launch.threads() * launch.cluster_size(), launch.options.stack) {
   const uint32_t block_threads = launch.threads(), cluster_size = launch.cluster_size();
   const uint32_t block_warps = (block_threads + kWarpLanes - 1) / kWarpLanes;
   const uint32_t block_groups = block_threads / kWarpgroupThreads;
@@ -43,7 +44,6 @@ Engine::Engine(const Launch& launch, Report& report)
   warps_.resize(block_warps * cluster_size);
   warpgroups_ = std::vector<Warpgroup>(block_groups * cluster_size);
   blocks_ = std::vector<Block>(cluster_size);
-  stacks_.reserve(threads_.size(), launch.options.stack);
   for (uint32_t i = 0; i < threads_.size(); i++) {
     const uint32_t rank = i / block_threads, inside = i % block_threads;
     Thread& thread = threads_[i];
@@ -137,7 +137,7 @@ void Engine::prepare(uint64_t unit) {
     thread.version = 0;
     thread.bulk = CopyGroups();
     thread.copies = CopyGroups();
-    make_fiber(thread, stacks_.stack(static_cast<size_t>(thread.index)), stacks_.bytes(), thread_main);
+    make_fiber(thread, stacks_[static_cast<size_t>(thread.index)], stacks_.bytes(), thread_main);
     wake(thread);
   }
 }
