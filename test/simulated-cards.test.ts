@@ -282,6 +282,14 @@ check('stop soon after an abort, in the queue and between the parts of a graph',
   }),
 )
 
+check('what an abort leaves undefined may be read', async () =>
+  using('sim', async (device) => {
+    const x = numbers(device, 100)
+    const y = device.withSignal(AbortSignal.abort(), () => ops.combine([x], [2]))
+    assert.is((await values(ops.combine([y], [1]))).length, 100)
+  }),
+)
+
 check('compute the same bits, side by side', async () => {
   await using('sim:0', (first) =>
     using('sim:1', async (second) => {

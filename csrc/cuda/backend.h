@@ -31,8 +31,8 @@ class CudaBackend final : public Backend {
   bool host_memory() const override { return false; }
 #ifdef FSV_SIMULATOR
   bool guards() const override { return true; }
-  void guard(void* data, size_t bytes, bool is_tensor) override {
-    sim::enqueue_guard(stream_, data, bytes, is_tensor);
+  void guard(void* data, size_t bytes, Guard what) override {
+    sim::enqueue_guard(stream_, data, bytes, static_cast<int>(what));
   }
 #endif
   std::string description() const override;

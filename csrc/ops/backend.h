@@ -38,6 +38,10 @@ class Recording {
   virtual void replay(const std::function<bool()>& cancelled) = 0;
 };
 
+/// Of memory that is part of no tensor; of one whose contents nobody has made yet; of one whose contents
+/// nobody will make, because the work was aborted.
+enum class Guard { outside, undefined, abandoned };
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -45,10 +49,10 @@ class Backend {
   /// Memory that tensors of this backend live in, at least 64-byte aligned; nullptr when there is none left.
   virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* data, size_t bytes) = 0;
-  /// For a backend that checks every access: a range of allocated memory has become a tensor, or is one no
-  /// longer. Comes in stream order, and only if the backend asks for it.
+  /// For a backend that checks every access, and only if it asks for it: what a range of allocated memory has
+  /// become. In stream order.
   virtual bool guards() const { return false; }
-  virtual void guard(void* /*data*/, size_t /*bytes*/, bool /*is_tensor*/) {}
+  virtual void guard(void* /*data*/, size_t /*bytes*/, Guard /*what*/) {}
   /// Bytes that a packed weight takes.
   virtual size_t packed_bytes(const PackArgs& args) const = 0;
   /// True when nothing is ever computed (the planning device).

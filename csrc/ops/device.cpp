@@ -38,7 +38,7 @@ Storage::Storage(std::shared_ptr<Device> device, std::shared_ptr<const void> own
 Storage::~Storage() {
   if (block_) {
     if (pool_ == device_->pool_)
-      device_->guard(block_->data, block_->size, false);  // a graph's goes on being used
+      device_->guard(block_->data, block_->size, Guard::outside);  // a graph's goes on being used
     pool_->give(block_);
     if (device_->closed()) pool_->trim();  // nobody will take it again
   }
@@ -62,7 +62,7 @@ std::shared_ptr<Pool> Device::make_pool(bool whole_segments) {
   Pool::Source source;
   source.allocate = [this, whole_segments](size_t bytes) {
     void* data = backend_->allocate(bytes);
-    if (data && !whole_segments) guard(data, bytes, false);
+    if (data && !whole_segments) guard(data, bytes, Guard::outside);
     return data;
   };
   source.release = [this](void* data, size_t bytes) {
@@ -110,7 +110,7 @@ Tensor Device::empty(const TensorSpec& spec, std::optional<size_t> bytes) {
     pool_->trim();  // the graph's memory may lie free with the device
     block = pool->take(size);
   }
-  if (!capture_) guard(block->data, size, true);
+  if (!capture_) guard(block->data, size, Guard::undefined);
   return {std::make_shared<Storage>(shared_from_this(), pool, block), TensorView(spec, block->data)};
 }
 
@@ -154,10 +154,16 @@ Tensor Device::workspace(size_t bytes) {
   return empty(spec);
 }
 
-void Device::guard(void* data, size_t bytes, bool is_tensor) {
+void Device::guard(void* data, size_t bytes, Guard what) {
   if (!backend_->guards()) return;
-  release_later(
-      [backend = backend_.get(), data, bytes, is_tensor] { backend->guard(data, bytes, is_tensor); });
+  release_later([backend = backend_.get(), data, bytes, what] { backend->guard(data, bytes, what); });
+}
+
+void Device::guard_aborted(const TensorView& out) {
+  if (!backend_->guards() || !token_ || capture_) return;
+  queue_->push([backend = backend_.get(), token = token_, out] {
+    if (*token) backend->guard(out.data, static_cast<size_t>(out.bytes()), Guard::abandoned);
+  });
 }
 
 void Device::write(const Tensor& to, const void* host, size_t bytes, std::shared_ptr<const void> owner) {

@@ -101,6 +101,7 @@ class Device : public std::enable_shared_from_this<Device> {
                (backend->*op)(args);
              },
              &stats_[name], cost(args)});
+    guard_aborted(out.view);
     return out;
   }
 
@@ -142,7 +143,8 @@ class Device : public std::enable_shared_from_this<Device> {
   friend struct Graph;
   void enqueue(Step step);
   Tensor workspace(size_t bytes);
-  void guard(void* data, size_t bytes, bool is_tensor);
+  void guard(void* data, size_t bytes, Guard what);
+  void guard_aborted(const TensorView& out);
   void require_open() const;
   void release_later(std::function<void()> release);
   std::shared_ptr<Pool> make_pool(bool whole_segments);

@@ -262,9 +262,9 @@ void revive_cards() {
   for (Card& card : runtime().cards) card.lost = cudaSuccess;
 }
 
-cudaError_t enqueue_guard(cudaStream_t stream, void* data, size_t bytes, bool is_tensor) {
+cudaError_t enqueue_guard(cudaStream_t stream, void* data, size_t bytes, int state) {
   return runtime().push(stream, {.run = [=] {
-                          mark(data, bytes, is_tensor ? Mark::undefined : Mark::outside);
+                          mark(data, bytes, static_cast<Mark>(state));
                           return cudaSuccess;
                         }});
 }

@@ -142,8 +142,8 @@ enum cudaFuncAttribute {
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value);
 
 namespace sim {
-/// From here on the stream's kernels may touch these bytes, undefined at first, or may not any more.
-cudaError_t enqueue_guard(cudaStream_t stream, void* data, size_t bytes, bool is_tensor);
+/// From here on the stream's kernels find these bytes outside any tensor, undefined, or defined: 0, 1, 2.
+cudaError_t enqueue_guard(cudaStream_t stream, void* data, size_t bytes, int mark);
 /// Queues a launch whose threads each call `thread`.
 cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* function,
                            std::function<void()> thread);
