@@ -1,5 +1,7 @@
 // The CUDA runtime of include/cuda_runtime.h: cards whose streams a worker thread executes, kernels on the
 // simulator.
+// The host cannot touch their memory: it is mapped without access while the worker rests, so that a launch
+// which looks into a tensor crashes here too.
 //
 // The worker starts late on purpose. It leaves what was queued until somebody waits for it, or much has piled
 // up, or some time has passed; and it takes streams in random order. So host code that forgets to wait, frees
@@ -9,6 +11,7 @@
 
 #include <cuda.h>
 #include <cuda_runtime.h>
+#include <sys/mman.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -155,6 +158,13 @@ class Runtime {
     return fail(cards[card].lost);
   }
 
+  /// With the mutex held.
+  void* map(size_t bytes) {
+    void* data = mmap(nullptr, bytes, open_ ? PROT_READ | PROT_WRITE : PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return data == MAP_FAILED ? nullptr : data;
+  }
+
   void let_work_begin() {
     std::lock_guard lock(mutex);
     hurry_ = true;
@@ -204,10 +214,19 @@ class Runtime {
     }
   }
 
+  void open_memory(bool open) {
+    if (open == open_) return;
+    open_ = open;
+    for (const Card& card : cards)
+      for (const auto& [data, bytes] : card.memory)
+        mprotect(data, bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+  }
+
   void run(std::unique_lock<std::mutex>& lock, CUstream_st& stream) {
     Task task = std::move(stream.tasks.front());
     stream.tasks.pop_front();
     queued_--;
+    open_memory(true);
     Card& card = cards[stream.card];
     if (task.run && card.lost == cudaSuccess) {
       stream.running = true;
@@ -221,12 +240,15 @@ class Runtime {
       task.record->done = std::max(task.record->done, task.count);
       task.record->time = Clock::now();
     }
-    if (queued_ == 0) hurry_ = false;
+    if (queued_ == 0) {
+      hurry_ = false;
+      open_memory(false);
+    }
     progress.notify_all();
   }
 
   std::thread worker_;
-  bool stopping_ = false, hurry_ = false;
+  bool stopping_ = false, hurry_ = false, open_ = false;
   int waiting_ = 0;
   size_t queued_ = 0;
   Clock::time_point oldest_;
@@ -418,7 +440,9 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
   if (card.lost != cudaSuccess) return fail(card.lost);
   if (runs_out(sim::faults().allocation) || card.used + bytes > card.total)
     return fail(cudaErrorMemoryAllocation);
-  *data = sim::allocate(bytes);
+  *data = r.map(bytes);
+  if (!*data) return fail(cudaErrorMemoryAllocation);
+  sim::adopt(*data, bytes);
   card.used += bytes;
   card.memory[*data] = bytes;
   return cudaSuccess;
@@ -441,9 +465,10 @@ cudaError_t cudaFree(void* data) {
   Card& card = r.cards[static_cast<size_t>(device)];
   const auto found = card.memory.find(data);
   if (found == card.memory.end()) return fail(cudaErrorInvalidValue);
+  sim::forget(data);
+  munmap(data, found->second);
   card.used -= found->second;
   card.memory.erase(found);
-  sim::release(data);
   return error;
 }
 

@@ -67,6 +67,10 @@ void* allocate(size_t bytes);
 void release(void* p);
 void mark_initialised(const void* p, size_t bytes);
 
+/// The same for memory of the caller.
+void adopt(void* p, size_t bytes);
+void forget(void* p);
+
 /// The same of any part of an allocation, for a pool that cuts tensors from it. What is outside any tensor
 /// may not be touched.
 enum class Mark { outside, undefined, defined };

@@ -41,21 +41,27 @@ bool holds(const Allocation* allocation, const void* p, uint64_t bytes) {
 void* allocate(size_t bytes) {
   void* p = std::aligned_alloc(kAlignment, (bytes + kAlignment) / kAlignment * kAlignment);
   if (!p) throw std::bad_alloc();
+  adopt(p, bytes);
+  return p;
+}
+
+void release(void* p) {
+  forget(p);
+  std::free(p);
+}
+
+void adopt(void* p, size_t bytes) {
   auto allocation = std::make_unique<Allocation>();
   allocation->begin = reinterpret_cast<uintptr_t>(p);
   allocation->bytes = bytes;
   allocation->shadow.reset(bytes);
   std::lock_guard lock(registry().mutex);
   registry().allocations[allocation->begin] = std::move(allocation);
-  return p;
 }
 
-void release(void* p) {
-  {
-    std::lock_guard lock(registry().mutex);
-    registry().allocations.erase(reinterpret_cast<uintptr_t>(p));
-  }
-  std::free(p);
+void forget(void* p) {
+  std::lock_guard lock(registry().mutex);
+  registry().allocations.erase(reinterpret_cast<uintptr_t>(p));
 }
 
 void mark(const void* p, size_t bytes, Mark state) {
