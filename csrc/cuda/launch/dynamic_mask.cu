@@ -1,7 +1,7 @@
 // The refiner's mask: differences, their range a sample, and the frames.
 #include "cuda/backend.h"
 #include "cuda/kernels/dynamic_mask.cuh"
-#include "cuda/launch/rows_plan.h"
+#include "cuda/launch/rows_launch.h"
 
 namespace fsv::cuda {
 
@@ -29,7 +29,7 @@ void CudaBackend::dynamic_mask(const DynamicMaskArgs& args) {
           plan_teams(difference.rows, channels / n, kernels::kDifferenceHeld, kernels::kRowThreads);
       plan.shape.smem = kernels::kRowShared;
       difference.team = plan.team;
-      launch(kernels::mean_difference<T, n>, plan.shape, difference);
+      launch(kernels::mean_difference<T, n>, shape_of(plan.shape), difference);
     });
   });
   launch(kernels::mask_of_differences,
@@ -47,8 +47,8 @@ void CudaBackend::dynamic_mask(const DynamicMaskArgs& args) {
                                       .pixels = pixels,
                                       .channels = args.channels};
   with_float(args.out.dtype, [&](auto y) {
-    launch(kernels::write_frames<decltype(y)>, plan_sheet(frames.frames, pixels * args.channels, samples),
-           frames);
+    launch(kernels::write_frames<decltype(y)>,
+           shape_of(plan_sheet(frames.frames, pixels * args.channels, samples)), frames);
   });
 }
 

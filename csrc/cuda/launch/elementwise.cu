@@ -2,7 +2,7 @@
 #include "cuda/backend.h"
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/random.cuh"
-#include "cuda/launch/rows_plan.h"
+#include "cuda/launch/rows_launch.h"
 
 namespace fsv::cuda {
 namespace {
@@ -14,7 +14,8 @@ template <class X, class Y, class... More>
 void launch_map(cudaStream_t stream, void (*kernel)(kernels::MapTask, More...), const TensorView& x,
                 const TensorView& out, More... more) {
   const PackPlan plan = plan_packs(x.elements(), kPack<X, Y>, all_aligned({x.data, out.data}));
-  launch(stream, kernel, plan.shape, kernels::MapTask{x.data, out.data, plan.packs, plan.elements}, more...);
+  launch(stream, kernel, shape_of(plan.shape), kernels::MapTask{x.data, out.data, plan.packs, plan.elements},
+         more...);
 }
 
 constexpr int64_t kVerdicts = 1024;
@@ -35,7 +36,8 @@ void CudaBackend::combine(const CombineArgs& args) {
   task.count = args.count;
   task.out = args.out.data;
   task.packs = plan.packs, task.elements = plan.elements;
-  with_float(args.out.dtype, [&](auto y) { launch(kernels::combine<decltype(y)>, plan.shape, task); });
+  with_float(args.out.dtype,
+             [&](auto y) { launch(kernels::combine<decltype(y)>, shape_of(plan.shape), task); });
 }
 
 void CudaBackend::cast(const CastArgs& args) {
@@ -83,7 +85,7 @@ void CudaBackend::glu(const GluArgs& args) {
   with_float(args.x.dtype, [&](auto x) {
     using T = decltype(x);
     with_pack<kPack<T>>(all_aligned({task.x, task.out}) && task.channels % kPack<T> == 0, [&](auto n) {
-      launch(kernels::glu<T, n>, plan_sheet(task.rows, task.channels / n), task);
+      launch(kernels::glu<T, n>, shape_of(plan_sheet(task.rows, task.channels / n)), task);
     });
   });
 }
@@ -96,7 +98,7 @@ void CudaBackend::modulation(const ModulationArgs& args) {
                                         .vectors = args.out.shape[0],
                                         .samples = args.out.shape[1],
                                         .channels = args.out.shape[2]};
-  launch(kernels::modulation, plan_sheet(task.vectors * task.samples, task.channels), task);
+  launch(kernels::modulation, shape_of(plan_sheet(task.vectors * task.samples, task.channels)), task);
 }
 
 void CudaBackend::fill(const FillArgs& args) {
@@ -116,7 +118,7 @@ void CudaBackend::fill(const FillArgs& args) {
     return 0;
   };
   const PackPlan plan = plan_packs(args.out.bytes(), 16, is_aligned(args.out.data));
-  launch(kernels::fill, plan.shape, args.out.as<uint8_t>(), word_of(), plan.packs, plan.elements);
+  launch(kernels::fill, shape_of(plan.shape), args.out.as<uint8_t>(), word_of(), plan.packs, plan.elements);
 }
 
 void CudaBackend::randn(const RandnArgs& args) {
@@ -128,7 +130,7 @@ void CudaBackend::randn(const RandnArgs& args) {
   task.elements = elements;
   task.out = args.out.data;
   task.vector = is_aligned(args.out.data) && (elements % 4 == 0 || args.shape[0] == 1);
-  LaunchShape shape = plan_packs(elements, 4, true).shape;
+  LaunchShape shape = shape_of(plan_packs(elements, 4, true).shape);
   shape.grid.y = static_cast<unsigned>(args.shape[0]);
   if (elements == 0) return;
   with_float(args.out.dtype, [&](auto y) { launch(kernels::randn<decltype(y)>, shape, task); });
@@ -141,7 +143,7 @@ void CudaBackend::all_finite(const AllFiniteArgs& args) {
     using T = decltype(x);
     PackPlan plan = plan_packs(args.x.elements(), kPack<T>, is_aligned(args.x.data), kVerdicts);
     plan.shape.smem = kSheetThreads / 32 * sizeof(int32_t);
-    launch(kernels::find_infinite<T>, plan.shape, args.x.as<T>(), workspace<int32_t>(), plan.packs,
+    launch(kernels::find_infinite<T>, shape_of(plan.shape), args.x.as<T>(), workspace<int32_t>(), plan.packs,
            plan.elements);
     launch(kernels::all_finite, {.grid = 1, .block = 32}, workspace<int32_t>(),
            static_cast<int>(plan.shape.grid.x), args.out.as<int32_t>());

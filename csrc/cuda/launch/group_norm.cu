@@ -4,6 +4,7 @@
 #include "cuda/kernels/affine.cuh"
 #include "cuda/kernels/group_norm.cuh"
 #include "cuda/launch/group_norm_plan.h"
+#include "cuda/launch/rows_launch.h"
 
 namespace fsv::cuda {
 namespace {
@@ -20,7 +21,7 @@ void launch_affine(cudaStream_t stream, const kernels::AffineTask& task, DType x
       with_pack<kPack<X, Y>>(aligned && task.channels % kPack<X, Y> == 0, [&](auto n) {
         constexpr int N = n;
         launch(stream, kernels::affine<X, Y, N>,
-               plan_sheet(task.rows_a_sample, task.channels / N, task.samples), task);
+               shape_of(plan_sheet(task.rows_a_sample, task.channels / N, task.samples)), task);
       });
     });
   });
@@ -61,8 +62,9 @@ void CudaBackend::group_norm(const GroupNormArgs& args) {
 
   with_float(args.x.dtype, [&](auto x) {
     using T = decltype(x);
-    with_pack<kPack<T>>(plan.pack > 1,
-                        [&](auto n) { launch(kernels::group_stats<T, n>, stats_shape(plan), plan.task); });
+    with_pack<kPack<T>>(plan.pack > 1, [&](auto n) {
+      launch(kernels::group_stats<T, n>, shape_of(stats_shape(plan)), plan.task);
+    });
   });
   launch(kernels::group_merge,
          {.grid = blocks(std::min(plan.samples * args.groups, kMostBlocks), kStatsThreads / 32),

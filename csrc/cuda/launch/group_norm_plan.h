@@ -3,6 +3,7 @@
 
 #include <numeric>
 
+#include "core/tensor.h"
 #include "cuda/kernels/group_norm.cuh"
 #include "cuda/launch/rows_plan.h"
 
@@ -29,7 +30,7 @@ inline StatsPlan plan_stats(const TensorView& x, int64_t groups) {
   // Groups that fill whole packs together.
   const int64_t together = plan.pack / std::gcd(group, int64_t{plan.pack});
   const bool fits = group > most() ? together == 1 : together * group <= most();
-  if (!is_aligned(x.data) || channels % plan.pack != 0 || !fits) plan.pack = 1;
+  if (!all_aligned({x.data}) || channels % plan.pack != 0 || !fits) plan.pack = 1;
 
   kernels::GroupStatsTask& task = plan.task;
   task.rows = shape.elements(1, shape.rank - 1);
@@ -57,9 +58,9 @@ inline StatsPlan plan_stats(const TensorView& x, int64_t groups) {
   return plan;
 }
 
-inline LaunchShape stats_shape(const StatsPlan& plan) {
-  return {.grid = dim3(static_cast<unsigned>(plan.samples * plan.task.pieces),
-                       static_cast<unsigned>(plan.task.tiles)),
+inline GridPlan stats_shape(const StatsPlan& plan) {
+  return {.grid = Extent(static_cast<unsigned>(plan.samples * plan.task.pieces),
+                         static_cast<unsigned>(plan.task.tiles)),
           .block = kernels::kStatsThreads,
           .smem = static_cast<size_t>(
               kernels::stats_shared(kernels::kStatsThreads * plan.pack, plan.task.slots))};

@@ -1,7 +1,7 @@
 // Layer memory: the weights of all tokens, then the mix.
 #include "cuda/backend.h"
 #include "cuda/kernels/layer_memory.cuh"
-#include "cuda/launch/rows_plan.h"
+#include "cuda/launch/rows_launch.h"
 
 namespace fsv::cuda {
 
@@ -61,7 +61,8 @@ void CudaBackend::layer_memory(const LayerMemoryArgs& args) {
       TeamPlan plan = plan_teams(tokens, channels / N, kMixHeld<N>, kernels::kMixThreads);
       plan.shape.smem = kernels::kMixShared;
       mix.team = plan.team;
-      launch(args.pre_mix ? kernels::norm_then_mix<T, N> : kernels::mix_then_norm<T, N>, plan.shape, mix);
+      launch(args.pre_mix ? kernels::norm_then_mix<T, N> : kernels::mix_then_norm<T, N>, shape_of(plan.shape),
+             mix);
     });
   });
 }

@@ -2,7 +2,7 @@
 // planes.
 #include "cuda/backend.h"
 #include "cuda/kernels/move.cuh"
-#include "cuda/launch/rows_plan.h"
+#include "cuda/launch/rows_launch.h"
 
 namespace fsv::cuda {
 namespace {
@@ -31,8 +31,8 @@ void launch_rows(cudaStream_t stream, CopyTask task, int64_t element) {
   each_step([&](int64_t& step) { step = step * element / unit; });
   if (task.planes * task.rows.size * task.columns.size == 0) return;
   with_unit(unit, [&](auto bytes) {
-    launch(stream, kernels::copy_rows<bytes>, plan_sheet(task.rows.size, task.columns.size, task.planes),
-           task);
+    launch(stream, kernels::copy_rows<bytes>,
+           shape_of(plan_sheet(task.rows.size, task.columns.size, task.planes)), task);
   });
 }
 
@@ -124,7 +124,8 @@ void CudaBackend::embedding(const EmbeddingArgs& args) {
                                        .units = bytes / unit,
                                        .nan = args.table.dtype == DType::bf16 ? 0x7fc07fc0u : 0x7fc00000u};
   with_unit(unit, [&](auto size) {
-    if constexpr (size >= 2) launch(kernels::embedding<size>, plan_sheet(task.rows, task.units), task);
+    if constexpr (size >= 2)
+      launch(kernels::embedding<size>, shape_of(plan_sheet(task.rows, task.units)), task);
   });
 }
 

@@ -1,7 +1,7 @@
 // The norms of single rows, and the rotary embedding.
 #include "cuda/backend.h"
 #include "cuda/kernels/norm.cuh"
-#include "cuda/launch/rows_plan.h"
+#include "cuda/launch/rows_launch.h"
 
 namespace fsv::cuda {
 namespace {
@@ -24,7 +24,7 @@ void launch_norm(cudaStream_t stream, kernels::NormTask task, DType x_dtype, DTy
         TeamPlan plan = plan_teams(task.rows, task.channels / N, kNormHeld<N>, kernels::kRowThreads);
         plan.shape.smem = kernels::kRowShared;
         task.team = plan.team;
-        launch(stream, kernels::norm_rows<X, Y, N>, plan.shape, task);
+        launch(stream, kernels::norm_rows<X, Y, N>, shape_of(plan.shape), task);
       });
     });
   });
@@ -112,7 +112,7 @@ void CudaBackend::qk_norm_rope(const QkNormRopeArgs& args) {
       TeamPlan plan = plan_teams(task.rows, channels / N, kNormHeld<N>, kernels::kRowThreads);
       plan.shape.smem = kernels::kRowShared;
       task.team = plan.team;
-      launch(kernels::norm_rope<T, N>, plan.shape, task);
+      launch(kernels::norm_rope<T, N>, shape_of(plan.shape), task);
     };
     if (aligned && head_dim % kPack<T> == 0)
       run(std::integral_constant<int, kPack<T>>{});

@@ -8,14 +8,24 @@
 #include <initializer_list>
 #include <type_traits>
 
-#include "cuda/launch.h"
-#include "ops/ops.h"
+#include "core/dtype.h"
 
 namespace fsv::cuda {
 
 inline constexpr int64_t kMostBlocks = INT32_MAX;  ///< of a grid's x; its y and z have 16 bits
 inline constexpr int64_t kMostBlocksAcross = UINT16_MAX;
 inline constexpr int kSheetThreads = 256;
+
+struct Extent {
+  unsigned x, y, z;
+  constexpr Extent(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+/// What becomes a LaunchShape (launch/rows_launch.h).
+struct GridPlan {
+  Extent grid, block;
+  size_t smem = 0;
+};
 
 /// body(float{}) or body(Bf16{}).
 template <class Body>
@@ -37,13 +47,14 @@ void with_pack(bool allowed, const Body& body) {
 
 /// Whether 16 bytes may be moved at once at all of these; null is no address.
 inline bool all_aligned(std::initializer_list<const void*> addresses) {
-  return std::all_of(addresses.begin(), addresses.end(), is_aligned);
+  return std::all_of(addresses.begin(), addresses.end(),
+                     [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; });
 }
 
 /// Rows shared by teams of threads (kernels/row.cuh).
 struct TeamPlan {
   int team;
-  LaunchShape shape;
+  GridPlan shape;
 };
 /// Rows of `packs`, of which a thread shall have `held`; at most `most` threads to a row.
 inline TeamPlan plan_teams(int64_t rows, int64_t packs, int held, int most) {
@@ -59,22 +70,22 @@ inline TeamPlan plan_teams(int64_t rows, int64_t packs, int held, int most) {
 
 /// A sheet of rows x columns, `depth` times (kernels/sheet.cuh). Blocks go down the rows until there are
 /// more of them than any card runs at once: what a thread keeps of its columns serves several rows.
-inline LaunchShape plan_sheet(int64_t rows, int64_t columns, int64_t depth = 1) {
+inline GridPlan plan_sheet(int64_t rows, int64_t columns, int64_t depth = 1) {
   constexpr int64_t kEnough = 4096, kMostRows = 8;
   const int64_t tiles = (columns + kSheetThreads - 1) / kSheetThreads, x = (columns + tiles - 1) / tiles;
   const int64_t y = kSheetThreads / x, across = std::min(tiles, kMostBlocksAcross),
                 deep = std::min(depth, kMostBlocksAcross);
   const int64_t down = (rows + y - 1) / y;
   const int64_t each = std::clamp<int64_t>(down * across * deep / kEnough, 1, kMostRows);
-  return {.grid = dim3(static_cast<unsigned>(std::min((down + each - 1) / each, kMostBlocks)),
-                       static_cast<unsigned>(across), static_cast<unsigned>(deep)),
-          .block = dim3(static_cast<unsigned>(x), static_cast<unsigned>(y))};
+  return {.grid = Extent(static_cast<unsigned>(std::min((down + each - 1) / each, kMostBlocks)),
+                         static_cast<unsigned>(across), static_cast<unsigned>(deep)),
+          .block = Extent(static_cast<unsigned>(x), static_cast<unsigned>(y))};
 }
 
 /// Elements in packs of n, and those behind the last one by one.
 struct PackPlan {
   int64_t packs, elements;
-  LaunchShape shape;
+  GridPlan shape;
 };
 inline PackPlan plan_packs(int64_t elements, int n, bool aligned, int64_t most_blocks = 1 << 14) {
   const int64_t packs = aligned ? elements / n : 0;

@@ -1,7 +1,7 @@
 // The 3D pixel shuffles.
 #include "cuda/backend.h"
 #include "cuda/kernels/shuffle.cuh"
-#include "cuda/launch/rows_plan.h"
+#include "cuda/launch/rows_launch.h"
 
 namespace fsv::cuda {
 namespace {
@@ -31,8 +31,8 @@ ShuffleTask task_of(const Args& args, const Shape& coarse, int64_t fine_frames, 
 /// Packs of 4 keep the lanes together on the fine side where they divide the places.
 constexpr int kShufflePack = 4;
 
-LaunchShape shape_of(const ShuffleTask& task, int64_t packs) {
-  return plan_sheet(task.width, packs, task.samples * task.frames * task.height);
+LaunchShape shape_for(const ShuffleTask& task, int64_t packs) {
+  return shape_of(plan_sheet(task.width, packs, task.samples * task.frames * task.height));
 }
 
 }  // namespace
@@ -45,7 +45,7 @@ void CudaBackend::unshuffle3d(const Unshuffle3dArgs& args) {
   const bool packs = places % kShufflePack == 0 && args.channels % kShufflePack == 0 && is_aligned(task.out);
   with_float(args.x.dtype, [&](auto x) {
     with_pack<kShufflePack>(packs, [&](auto n) {
-      launch(kernels::unshuffle<decltype(x), n>, shape_of(task, args.channels / n), task);
+      launch(kernels::unshuffle<decltype(x), n>, shape_for(task, args.channels / n), task);
     });
   });
 }
@@ -59,7 +59,7 @@ void CudaBackend::shuffle3d(const Shuffle3dArgs& args) {
   task.vector = packs && task.inputs[0].share == 1 && is_aligned(args.x.data);
   with_float(args.x.dtype, [&](auto x) {
     with_pack<kShufflePack>(
-        packs, [&](auto n) { launch(kernels::shuffle<decltype(x), n>, shape_of(task, full / n), task); });
+        packs, [&](auto n) { launch(kernels::shuffle<decltype(x), n>, shape_for(task, full / n), task); });
   });
 }
 

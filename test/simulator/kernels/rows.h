@@ -40,9 +40,10 @@ template <class T>
 inline constexpr double kTolerance = sizeof(T) == 2 ? 0x1.2p-8 : 0x1p-19;
 
 template <class... Parameters, class... Arguments>
-sim::Report launch(void (*kernel)(Parameters...), const fsv::cuda::LaunchShape& shape,
+sim::Report launch(void (*kernel)(Parameters...), const fsv::cuda::GridPlan& plan,
                    const sim::Options& options, Arguments... arguments) {
-  return sim::launch(shape.grid, shape.block, dim3(), static_cast<uint32_t>(shape.smem), options,
+  const auto extent = [](const fsv::cuda::Extent& e) { return dim3(e.x, e.y, e.z); };
+  return sim::launch(extent(plan.grid), extent(plan.block), dim3(), static_cast<uint32_t>(plan.smem), options,
                      [=] { kernel(arguments...); });
 }
 

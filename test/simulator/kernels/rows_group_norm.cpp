@@ -51,8 +51,9 @@ void statistics(int64_t samples, int64_t rows, int64_t channels, int64_t groups,
                                            .scale = scale.ptr(),
                                            .samples = samples,
                                            .eps = 1e-5f};
-    const LaunchShape merger = {.grid = blocks(samples * groups, kernels::kStatsThreads / 32),
-                                .block = kernels::kStatsThreads};
+    const GridPlan merger = {
+        .grid = static_cast<unsigned>(samples * groups / (kernels::kStatsThreads / 32) + 1),
+        .block = kernels::kStatsThreads};
     if (!sim::check::ok(launch(kernels::group_merge, merger, options, merge), what)) continue;
     sim::check::near(exact(mean), want_mean, want_mean.size(), 0x1p-20, what + ": mean");
     sim::check::near(exact(scale), want_scale, want_scale.size(), 0x1p-19, what + ": scale");

@@ -82,8 +82,8 @@ void memory(const Case& c, bool counted) {
                                       .tokens = tokens,
                                       .channels = c.channels,
                                       .count = c.count};
-    const LaunchShape by_warps = {.grid = 1, .block = kernels::kRouteThreads};
-    const LaunchShape by_blocks = {.grid = 1, .block = kernels::kRouteThreads, .smem = kernels::kRouteShared};
+    const GridPlan by_warps = {.grid = 1, .block = kernels::kRouteThreads};
+    const GridPlan by_blocks = {.grid = 1, .block = kernels::kRouteThreads, .smem = kernels::kRouteShared};
     const sim::Report report = std::is_same_v<T, Bf16> && N > 1
                                    ? launch(kernels::route_mma, by_blocks, options, route)
                                    : launch(kernels::route<T, N>, by_warps, options, route);

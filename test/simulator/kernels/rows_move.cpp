@@ -19,7 +19,7 @@ void transpose(int64_t planes, int64_t rows, int64_t columns, bool count) {
   kernels::CopyTask task = {.from = x.ptr(), .to = nullptr, .outer_count = 1, .planes = planes};
   task.outer[0] = {planes, rows * columns, rows * columns};
   task.rows = {columns, 1, rows}, task.columns = {rows, columns, 1};
-  const LaunchShape shape = {.grid = 2, .block = kernels::kSquareThreads, .smem = kernels::kSquareShared};
+  const GridPlan shape = {.grid = 2, .block = kernels::kSquareThreads, .smem = kernels::kSquareShared};
   const std::string what = "transpose of " + std::to_string(rows) + " x " + std::to_string(columns);
   for (const sim::Options& options : sim::check::schedules()) {
     Global<T> out(values.size());
@@ -123,7 +123,7 @@ void average(const Shuffle& s) {
   for (int64_t p = 0; p < pixels; p++)
     for (int64_t f = 0; f < channels * share; f++)
       want[p * channels + f / share] += double(x[fine_of(s, p, f)]) / static_cast<double>(share);
-  const LaunchShape shape = plan_sheet(s.width, channels, s.samples * s.frames * s.height);
+  const GridPlan shape = plan_sheet(s.width, channels, s.samples * s.frames * s.height);
   for (const sim::Options& options : sim::check::schedules())
     if (sim::check::ok(launch(kernels::unshuffle<float, 1>, shape, options, task), "average"))
       sim::check::near(exact(out), want, want.size(), 0x1p-20, "average");
