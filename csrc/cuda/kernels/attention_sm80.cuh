@@ -78,8 +78,8 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 2)
   const bool prepare = problem.bias || problem.scale <= 0;
   const float scale = prepare ? 1.0f : problem.scale * kLog2E;
 
-  for (int64_t index = blockIdx.x; index < problem.tiles; index += gridDim.x) {
-    const AttentionTile<int> tile(problem, static_cast<int>(index), Tile::kQueries);
+  for (int index = blockIdx.x; index < problem.tiles; index += gridDim.x) {
+    const AttentionTile<int> tile(problem, index, Tile::kQueries);
     const int length = static_cast<int>(key_length(problem, tile.sample));
     const int left = static_cast<int>(problem.queries - tile.first_query);
     const int64_t query_offset =
@@ -96,7 +96,7 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 2)
       load_rows<Tile, Tile::kKeys>(value_tile, values + key_offset + key * stride, stride, length - key, dim);
 
       float s[Tile::kBlocks][Tile::kKeys / 2] = {};
-      FSV_UNROLL
+      FSV_ROLLED  // unrolled, it needs more registers than there are on cards newer than Hopper
       for (int i = 0; i < Tile::kDim / 16; i++) {
         uint32_t q[Tile::kBlocks][4];
         FSV_UNROLL

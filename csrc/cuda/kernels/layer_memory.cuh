@@ -155,6 +155,12 @@ struct MixTask {
 template <int N>
 inline constexpr int kMixHeld = N == 1 ? 4 : 16 / N;
 inline constexpr int kMixThreads = 320;
+/// Blocks on a multiprocessor, at least. For cards newer than Hopper ptxas wants more registers than two leave.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+inline constexpr int kMixBlocks = 1;
+#else
+inline constexpr int kMixBlocks = 2;
+#endif
 inline constexpr int kMixAtOnce = 4;  ///< states that a thread has loads of under way
 inline constexpr int kMixStates = 2;  ///< states whose norms are taken together
 /// Behind the sums of the rows: mean and factor of every state, for the packs of a row that no register
@@ -170,7 +176,7 @@ FSV_DEVICE void modulate(const MixTask& task, int64_t token, int64_t c, float (&
 
 /// LN(sum_i w_i X_i) (1 + scale) + shift.
 template <class T, int N>
-FSV_KERNEL void FSV_BOUNDS(kMixThreads, 2) mix_then_norm(MixTask task) {
+FSV_KERNEL void FSV_BOUNDS(kMixThreads, kMixBlocks) mix_then_norm(MixTask task) {
   Team team(task.team);
   team.each_row(task.tokens, [&](int64_t token, bool present) {
     const float* weights = task.weights + token * task.count;
@@ -210,7 +216,7 @@ FSV_KERNEL void FSV_BOUNDS(kMixThreads, 2) mix_then_norm(MixTask task) {
 
 /// (sum_i w_i LN(X_i)) (1 + scale) + shift.
 template <class T, int N>
-FSV_KERNEL void FSV_BOUNDS(kMixThreads, 2) norm_then_mix(MixTask task) {
+FSV_KERNEL void FSV_BOUNDS(kMixThreads, kMixBlocks) norm_then_mix(MixTask task) {
   const float size = static_cast<float>(task.channels);
   const uint32_t norms = ptx::smem_base() + kRowShared;
   Team team(task.team);
