@@ -97,7 +97,7 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 2)
 
       float s[Tile::kBlocks][Tile::kKeys / 2] = {};
       FSV_ROLLED  // unrolled, it needs more registers than there are on cards newer than Hopper
-      for (int i = 0; i < Tile::kDim / 16; i++) {
+          for (int i = 0; i < Tile::kDim / 16; i++) {
         uint32_t q[Tile::kBlocks][4];
         FSV_UNROLL
         for (int m = 0; m < Tile::kBlocks; m++)

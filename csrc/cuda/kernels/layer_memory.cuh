@@ -155,7 +155,8 @@ struct MixTask {
 template <int N>
 inline constexpr int kMixHeld = N == 1 ? 4 : 16 / N;
 inline constexpr int kMixThreads = 320;
-/// Blocks on a multiprocessor, at least. For cards newer than Hopper ptxas wants more registers than two leave.
+/// Blocks on a multiprocessor, at least. For cards newer than Hopper ptxas wants more registers than two
+/// leave.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 inline constexpr int kMixBlocks = 1;
 #else
