@@ -6,7 +6,7 @@ import { Device, type DeviceOptions } from '../lib/device.js'
 
 export const testDevice = process.env.FSVIDEO_TEST_DEVICE || 'cpu'
 export const onCpu = testDevice === 'cpu'
-const simulated = testDevice.startsWith('sim')
+export const simulated = testDevice.startsWith('sim')
 
 /** A new one. Threads are for the CPU: where a test opens several, with other threads, it gets several of the card. */
 export function openTestDevice({ threads, ...options }: DeviceOptions = {}): Promise<Device> {

@@ -7,7 +7,6 @@ import path from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { packageRoot } from '../lib/addon.js'
-import { Device } from '../lib/device.js'
 import type { ModelFolder } from '../lib/model-folder.js'
 import { Decoder, Encoder } from '../lib/models/autoencoder.js'
 import {
@@ -41,9 +40,10 @@ import {
 } from '../lib/sampling/index.js'
 import { type Conditions, Stages } from '../lib/stages.js'
 import type { Tensor } from '../lib/tensor.js'
+import { openTestDevice } from './devices.js'
 import { Golden, relativeL2, tolerance } from './goldens.js'
 
-const device = await Device.open('cpu')
+const device = await openTestDevice()
 const test = suite('autoencoder and pipeline against the reference')
 test.after(() => device.dispose())
 

@@ -1,7 +1,6 @@
 /** Every network but the autoencoder against the PyTorch reference, in both compute types. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Device } from '../lib/device.js'
 import {
   parseCLIPVisionConfig,
   parseDITConfig,
@@ -15,9 +14,10 @@ import { LatentUpsampler } from '../lib/models/latent-upsampler.js'
 import { rotations, timestepFeatures } from '../lib/models/rope.js'
 import { positionBuckets, UMT5Encoder } from '../lib/models/text-encoder.js'
 import * as ops from '../lib/ops.js'
+import { openTestDevice } from './devices.js'
 import { Golden } from './goldens.js'
 
-const device = await Device.open('cpu')
+const device = await openTestDevice()
 const test = suite('networks against the reference')
 test.after(() => device.dispose())
 
