@@ -1,5 +1,6 @@
 // The simulator as host code sees it: what it counts, what it refuses to launch, its options, and that a seed
 // says all.
+#include <algorithm>
 #include <functional>
 #include <stdexcept>
 
@@ -57,6 +58,8 @@ void count_banks() {
       "neighbouring double words", [](uint32_t t) { return 8 * t; }, 2);
   banks<uint4>(
       "neighbouring vectors", [](uint32_t t) { return 16 * t; }, 4);
+  banks<uint4>(
+      "a vector for each eight lanes", [](uint32_t t) { return 16 * (t / 8); }, 4);
   banks<uint4>(
       "a column of vectors", [](uint32_t t) { return 128 * t; }, 32);
   banks<uint4>(
@@ -223,6 +226,54 @@ void repeat_runs() {
   equal(other_switches != first_switches, 1, "another seed is another schedule");
 }
 
+/// Blocks run in order, or in an order of the seed.
+void shuffle_blocks() {
+  const auto order_of = [](sim::Schedule schedule) {
+    sim::Options options;
+    options.schedule = schedule;
+    std::vector<unsigned> order;
+    sim::launch(20, 1, 1, 0, options, [&] { order.push_back(blockIdx.x); });
+    return order;
+  };
+  const auto in_order = order_of(sim::Schedule::order), shuffled = order_of(sim::Schedule::warps);
+  equal(std::is_sorted(in_order.begin(), in_order.end()), 1, "blocks in order");
+  equal(std::is_sorted(shuffled.begin(), shuffled.end()), 0, "blocks of a random schedule");
+  equal(static_cast<long long>(shuffled.size()), 20, "blocks of a random schedule: their number");
+}
+
+/// fp8 sums: 2^16 + 1 needs 17 bits.
+void cut_fp8_sums() {
+  const auto sum = [](int bits) {
+    sim::Options options;
+    options.fp8_bits = bits;
+    float result = 0;
+    const auto report = sim::launch(1, 128, 1, 32768, options, [&] {
+      const uint32_t a = align_up(smem_base(), 1024), b = a + 8192;
+      for (uint32_t i = 4 * threadIdx.x; i < 16384; i += 512) sts(a + i, 0u);
+      syncthreads();
+      if (threadIdx.x == 0) {
+        const uint32_t pair = pack_e4m3(256, 1);
+        sts(a, static_cast<uint16_t>(pair));
+        sts(b, static_cast<uint16_t>(pair));
+      }
+      fence_proxy_async();
+      syncthreads();
+      float d[4];
+      wgmma_fence(d);
+      wgmma_e4m3<8>(d, gmma_desc(a, 16, 1024, SW_128), gmma_desc(b, 16, 1024, SW_128), 0);
+      wgmma_commit();
+      wgmma_wait<0>(d);
+      if (threadIdx.x == 0) result = d[0];
+    });
+    sim::check::ok(report, "fp8 sums");
+    return static_cast<long long>(result);
+  };
+  equal(sum(0), 65537, "fp8 sums as floats");
+  equal(sum(17), 65537, "fp8 sums of 17 bits");
+  equal(sum(16), 65536, "fp8 sums of 16 bits");
+  equal(sum(14), 65536, "fp8 sums of 14 bits");
+}
+
 /// What an unchecked launch wrote is no longer known to be undefined.
 void trust_unchecked() {
   sim::Global<float> memory(32);
@@ -263,6 +314,8 @@ int main() {
   read_options();
   refuse_maps();
   repeat_runs();
+  shuffle_blocks();
+  cut_fp8_sums();
   trust_unchecked();
   mark_tensors();
   return sim::check::finish("engine");
