@@ -31,10 +31,10 @@ const build = path.join(
 )
 
 /** Runs a command; resolves with its exit code (or signal's name), output and seconds. */
-function run(command, options, limit) {
+function run(command, options, limit, env = {}) {
   return new Promise((resolve) => {
     const start = process.hrtime.bigint()
-    const child = spawn(command, options, { cwd: root, timeout: limit })
+    const child = spawn(command, options, { cwd: root, timeout: limit, env: { ...process.env, ...env } })
     let output = ''
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
     child.on('error', (error) => resolve({ code: error.code, output: error.message, seconds: 0 }))
@@ -105,7 +105,7 @@ async function runMutant({ kernel, test, sources, mutant, index }) {
     ...[test, path.join(build, 'libsimulator.a'), '-o', program],
   ])
   if (compiled.code !== 0) return result('does not compile', compiled.output)
-  const ran = await run(program, [], timeout)
+  const ran = await run(program, [], timeout, { FSVIDEO_FIRST_FAILURE: '1' })
   rmSync(place, { recursive: true })
   if (ran.code === 0) return result('survived')
   const kind = ran.code === 'SIGTERM' ? 'timeout' : kindOf(ran)

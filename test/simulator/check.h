@@ -16,7 +16,8 @@ namespace sim::check {
 
 inline int checks = 0, failures = 0;
 
-/// Notes a failure of a kind, told as printf does.
+/// Notes a failure of a kind, told as printf does. With FSVIDEO_FIRST_FAILURE set it is the last one: a
+/// mutant is caught by then.
 [[gnu::format(printf, 2, 3)]] inline void fail(const char* kind, const char* format, ...) {
   failures++;
   va_list arguments;
