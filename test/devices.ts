@@ -1,6 +1,6 @@
 /**
  * The device that op tests run on: FSVIDEO_TEST_DEVICE, a name for `Device.open`, or the CPU. `sim` is a simulated Hopper card and
- * `sim:sm_80` one that has only the portable kernels, both in the addon that FSV_SIMULATOR builds.
+ * `sim:2` one that has only the portable kernels, both in the addon that FSV_SIMULATOR builds.
  */
 import { Device, type DeviceOptions } from '../lib/device.js'
 
