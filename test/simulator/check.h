@@ -16,16 +16,23 @@ namespace sim::check {
 
 inline int checks = 0, failures = 0;
 
-/// Notes a failure of a kind, told as printf does. With FSVIDEO_FIRST_FAILURE set it is the last one: a
-/// mutant is caught by then.
-[[gnu::format(printf, 2, 3)]] inline void fail(const char* kind, const char* format, ...) {
+/// Prints a failure. With FSVIDEO_FIRST_FAILURE set it is the last one: a mutant is caught by then.
+inline void fail_with(const std::string& text) {
   failures++;
+  std::printf("%s\n", text.c_str());
+  if (!std::getenv("FSVIDEO_FIRST_FAILURE")) return;
+  std::fflush(stdout);
+  std::_Exit(1);
+}
+
+/// Notes a failure of a kind, told as printf does.
+[[gnu::format(printf, 2, 3)]] inline void fail(const char* kind, const char* format, ...) {
+  char text[2048];
   va_list arguments;
   va_start(arguments, format);
-  std::printf("%s: ", kind);
-  std::vprintf(format, arguments);
-  std::printf("\n");
+  std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
+  fail_with(std::string(kind) + ": " + text);
 }
 
 inline const char* name_of(Schedule schedule) {
@@ -60,8 +67,7 @@ inline std::vector<Options> schedules(uint64_t seeds = 1) {
 inline bool ok(const Report& report, const std::string& what) {
   checks++;
   if (report.ok()) return true;
-  failures++;
-  std::printf("%s (%s)\n", report.first().c_str(), what.c_str());
+  fail_with(report.first() + " (" + what + ")");
   return false;
 }
 
