@@ -4,7 +4,7 @@
 //
 //   node scripts/simulator.mjs [--only NAME] [--no-mutants] [--update]
 //
-// --update writes into the lists by which check each mutant was caught.
+// --update writes into the lists by which check each mutant was caught. `--only runner` tests this file alone.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -84,6 +84,27 @@ const kindOf = ({ code, output }) =>
   output.match(new RegExp(`\\b(${kinds})\\b`, 'i'))?.[1].toLowerCase() ??
   (typeof code === 'string' ? code : 'exit code')
 
+// Not optimised: most mutants fail at once, and compiling them is what takes the time.
+const compiler = process.env.CXX ?? 'g++'
+const sanitize = variants.includes('FSV_SANITIZE') ? ['-fsanitize=address,undefined'] : []
+const compile = ['-std=c++20', '-O0', '-w', '-pthread', ...sanitize, `-I${root}/csrc`, `-I${root}/test`]
+
+/** What all tests include and no mutant of a kernel changes, compiled once; the header's path. */
+let preludeMade
+function prelude() {
+  preludeMade ??= (async () => {
+    const header = path.join(build, 'mutants/prelude.h')
+    mkdirSync(path.dirname(header), { recursive: true })
+    writeFileSync(
+      header,
+      '#include "cuda/ptx/ptx.cuh"\n#include "simulator/check.h"\n#include <algorithm>\n#include <random>\n',
+    )
+    await run(compiler, [...compile, '-x', 'c++-header', header, '-o', `${header}.gch`])
+    return header
+  })()
+  return preludeMade
+}
+
 /** Makes one mistake in a copy of a source and runs the kernel's test with it; the copy comes first on the path. */
 async function runMutant({ kernel, test, sources, mutant, index }) {
   const result = (state, detail = '') => ({ kernel, mutant, state, detail })
@@ -98,12 +119,10 @@ async function runMutant({ kernel, test, sources, mutant, index }) {
     source.replace(mutant.find, () => mutant.replace),
   )
   const program = path.join(place, 'program')
-  const includes = [place, path.join(sources, 'csrc'), path.join(root, 'csrc'), path.join(root, 'test')]
-  const flags = variants.includes('FSV_SANITIZE') ? ['-fsanitize=address,undefined'] : []
-  const compiled = await run(process.env.CXX ?? 'g++', [
-    ...['-std=c++20', '-O1', '-w', '-pthread', ...flags, ...includes.map((folder) => `-I${folder}`)],
-    ...[test, path.join(build, 'libsimulator.a'), '-o', program],
-  ])
+  const shared = mutant.file.startsWith('csrc/cuda/kernels/') ? ['-include', await prelude()] : []
+  const includes = [place, path.join(sources, 'csrc')].map((folder) => `-I${folder}`)
+  const library = path.join(build, 'libsimulator.a')
+  const compiled = await run(compiler, [...shared, ...includes, ...compile, test, library, '-o', program])
   if (compiled.code !== 0) return result('does not compile', compiled.output)
   const ran = await run(program, [], timeout, { FSVIDEO_FIRST_FAILURE: '1' })
   rmSync(place, { recursive: true })
@@ -143,7 +162,8 @@ async function main() {
   const programs = ['tests', 'kernels'].flatMap((kind) => list(kind, '.cpp').map((name) => ({ kind, name })))
   if (!args.only || args.only === 'probe') programs.push({ kind: 'tests', name: 'probe' })
   const kernels = args['no-mutants'] ? [] : list('mutants', '.json')
-  if (!programs.length) throw new Error(`no program is called ${args.only}`)
+  const checksItself = args.only ? args.only === 'runner' : !args['no-mutants'] && !args.update
+  if (!programs.length && !checksItself) throw new Error(`no program is called ${args.only}`)
   buildPrograms(args.only ? ['simulator', ...programs.map(({ kind, name }) => `${kind}.${name}`)] : [])
 
   const failures = []
@@ -161,7 +181,7 @@ async function main() {
     },
   )
 
-  if (!args['no-mutants'] && !args.only && !args.update) await checkRunner()
+  if (checksItself) await checkRunner()
   if (kernels.length) {
     const mutants = kernels.flatMap((kernel) =>
       mutantsOf(
