@@ -88,7 +88,7 @@ check('are opened by name, or refused and never replaced', async () => {
     assert.match(device.description, /^simulated sm_90, compute capability 9\.0, 65536 MiB$/)
   })
   for (const [name, message] of [
-    ['sim:3', /there is no CUDA device 3 here: they are 0 to 2/],
+    ['sim:3', /there is no device cuda:3 here: they are cuda:0 to cuda:2/],
     ['sim:x', /there is no device "sim:x"/],
     ['cuda', /there is no device "cuda:0" here/],
   ] as const) {

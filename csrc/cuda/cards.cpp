@@ -56,9 +56,10 @@ double Card::seconds(const Cost& cost) const {
 Card card_at(int index) {
   std::string problem;
   const int count = count_cards(problem);
-  if (count == 0) throw Error(code::kNoDevice, text("there is no CUDA device here: ", problem));
+  if (count == 0) throw Error(code::kNoDevice, text("there is no device cuda:", index, " here: ", problem));
   if (index >= count)
-    throw Error(code::kNoDevice, text("there is no CUDA device ", index, " here: they are 0 to ", count - 1));
+    throw Error(code::kNoDevice,
+                text("there is no device cuda:", index, " here: they are cuda:0 to cuda:", count - 1));
   const cudaDeviceProp properties = properties_of(index);
   Card card;
   card.name = properties.name;

@@ -153,7 +153,8 @@ FSV_DEVICE void attention_load(const AttentionSm90Memory<Tile>& memory, const pt
           if (leader) ptx::mbar_arrive(full);
         }
       }
-      ptx::syncwarp();  // or a slow lane might find a barrier two phases on, which looks as if it had not moved
+      ptx::syncwarp();  // or a slow lane might find a barrier two phases on, which looks as if it had not
+                        // moved
     }
     blocks += count;
   }
