@@ -1,6 +1,6 @@
 // Attention on Hopper, bf16, heads of at most 128 (a tile of 64 or 128 columns; TMA gives zeros for columns
-// that a smaller head lacks). The design is FlashAttention-3's (arXiv 2407.08608): one warp loads by TMA, two
-// warpgroups of 64 queries each compute. In a warpgroup the scores of block j are on the tensor cores
+// that a smaller head lacks). The design is FlashAttention-3's (arXiv 2407.08608): one thread loads by TMA,
+// two warpgroups of 64 queries each compute. In a warpgroup the scores of block j are on the tensor cores
 // together with the probabilities of block j - 1 times its values, and then the softmax of block j runs under
 // the latter; and the two warpgroups take turns, so that one's softmax runs under the other's products.
 // Probabilities never leave registers.
@@ -80,7 +80,20 @@ FSV_DEVICE int key_blocks(int length) {
   return length > Tile::kKeys ? (length + Tile::kKeys - 1) / Tile::kKeys : 1;
 }
 
-// ------------------------------------------------------------------------------------------ the loading warp
+/// Keys of the sample in its last block.
+template <class Tile>
+FSV_DEVICE int last_keys(int length) {
+  return length - (key_blocks<Tile>(length) - 1) * Tile::kKeys;
+}
+
+/// Values of keys beyond a sample's length may be anything, NaN included, and zero times that must not count:
+/// the block that has such rows is cleared there before it is announced. (Beyond the tensor TMA gives zeros.)
+template <class Tile>
+FSV_DEVICE bool must_clear(const AttentionProblem& problem, int length) {
+  return length < problem.keys && last_keys<Tile>(length) < Tile::kKeys;
+}
+
+// ------------------------------------------------------------------------------------- the warps that load
 
 /// kRows rows of a head, one box a panel of 64 columns.
 template <int kPanels, uint32_t kPanelBytes>
@@ -91,26 +104,14 @@ FSV_DEVICE void load_panels(uint32_t to, const ptx::TensorMap* map, uint32_t bar
     ptx::tma_load_4d(to + p * kPanelBytes, map, barrier, 64 * p, head, row, sample);
 }
 
-/// Values of keys beyond `valid` may be anything, NaN included, and zero times that must not count: they are
-/// cleared before the block is announced.
-template <class Tile>
-FSV_DEVICE void clear_values(uint32_t values, int valid) {
-  for (int p = 0; p < Tile::kPanels; p++)
-    for (uint32_t at = valid * 128 + ptx::lane_id() * 16; at < Tile::kKeyPanel; at += 32 * 16)
-      ptx::sts(values + p * Tile::kKeyPanel + at, uint4{});
-  ptx::fence_proxy_async();
-  ptx::syncwarp();
-}
-
+/// One thread: with a warp in its place, a lane that lags two phases of a barrier would wait for ever.
 template <class Tile>
 FSV_DEVICE void attention_load(const AttentionSm90Memory<Tile>& memory, const ptx::TensorMap* query_map,
                                const ptx::TensorMap* key_map, const ptx::TensorMap* value_map,
                                const AttentionProblem& problem) {
   using Memory = AttentionSm90Memory<Tile>;
-  const bool leader = ptx::lane_id() == 0;
-  if (leader)
-    for (const ptx::TensorMap* map : {query_map, key_map, value_map}) ptx::tma_prefetch_desc(map);
-  uint32_t tiles = 0, blocks = 0, tails = 0;
+  for (const ptx::TensorMap* map : {query_map, key_map, value_map}) ptx::tma_prefetch_desc(map);
+  uint32_t tiles = 0, blocks = 0;
   for (int index = blockIdx.x; index < problem.tiles; index += gridDim.x, tiles++) {
     const AttentionTile<int> tile(problem, index, Tile::kQueries);
     const int length = static_cast<int>(key_length(problem, tile.sample));
@@ -120,43 +121,51 @@ FSV_DEVICE void attention_load(const AttentionSm90Memory<Tile>& memory, const pt
       if (j < count) {
         const uint32_t n = blocks + j;
         memory.wait_empty(Memory::kKey, n);
-        if (leader) {
-          ptx::mbar_arrive_expect_tx(memory.full(Memory::kKey, n), Tile::kKeyBytes);
-          load_panels<Tile::kPanels, Tile::kKeyPanel>(memory.keys(n), key_map, memory.full(Memory::kKey, n),
-                                                      j * Tile::kKeys, tile.head, tile.sample);
-        }
+        ptx::mbar_arrive_expect_tx(memory.full(Memory::kKey, n), Tile::kKeyBytes);
+        load_panels<Tile::kPanels, Tile::kKeyPanel>(memory.keys(n), key_map, memory.full(Memory::kKey, n),
+                                                    j * Tile::kKeys, tile.head, tile.sample);
       }
       if (j == 0) {
         memory.wait_empty(Memory::kQuery, tiles);
-        if (leader) {
-          const uint32_t full = memory.full(Memory::kQuery, tiles);
-          ptx::mbar_arrive_expect_tx(full, Tile::kQueryBytes);
-          for (int group = 0; group < 2; group++)
-            load_panels<Tile::kPanels, Tile::kQueryPanel>(
-                memory.queries(tiles) + group * Tile::kGroupPanel, query_map, full,
-                tile.first_query + group * Tile::kGroupQueries, tile.head, tile.sample);
-        }
+        const uint32_t full = memory.full(Memory::kQuery, tiles);
+        ptx::mbar_arrive_expect_tx(full, Tile::kQueryBytes);
+        for (int group = 0; group < 2; group++)
+          load_panels<Tile::kPanels, Tile::kQueryPanel>(
+              memory.queries(tiles) + group * Tile::kGroupPanel, query_map, full,
+              tile.first_query + group * Tile::kGroupQueries, tile.head, tile.sample);
       } else {
         const uint32_t n = blocks + j - 1;
-        const int row = (j - 1) * Tile::kKeys, valid = length - row;
-        const bool tail = length < problem.keys && valid < Tile::kKeys;
-        const uint32_t full = memory.full(Memory::kValue, n), landed = tail ? memory.landed() : full;
+        const bool clear = j == count && must_clear<Tile>(problem, length);
+        const uint32_t landed = clear ? memory.landed() : memory.full(Memory::kValue, n);
         memory.wait_empty(Memory::kValue, n);
-        if (leader) {
-          ptx::mbar_arrive_expect_tx(landed, Tile::kKeyBytes);
-          load_panels<Tile::kPanels, Tile::kKeyPanel>(memory.values(n), value_map, landed, row, tile.head,
-                                                      tile.sample);
-        }
-        if (tail) {
-          ptx::mbar_wait(landed, tails++ % 2);
-          clear_values<Tile>(memory.values(n), valid);
-          if (leader) ptx::mbar_arrive(full);
-        }
+        ptx::mbar_arrive_expect_tx(landed, Tile::kKeyBytes);
+        load_panels<Tile::kPanels, Tile::kKeyPanel>(memory.values(n), value_map, landed,
+                                                    (j - 1) * Tile::kKeys, tile.head, tile.sample);
+        if (clear) memory.wait_full(Memory::kValue, n);  // then `landed` is free again
       }
-      ptx::syncwarp();  // or a slow lane might find a barrier two phases on, which looks as if it had not
-                        // moved
     }
     blocks += count;
+  }
+}
+
+/// The warp that clears the last block of values of a tile, where that must be.
+template <class Tile>
+FSV_DEVICE void attention_clear(const AttentionSm90Memory<Tile>& memory, const AttentionProblem& problem) {
+  using Memory = AttentionSm90Memory<Tile>;
+  uint32_t blocks = 0, cleared = 0;
+  for (int index = blockIdx.x; index < problem.tiles; index += gridDim.x) {
+    const AttentionTile<int> tile(problem, index, Tile::kQueries);
+    const int length = static_cast<int>(key_length(problem, tile.sample));
+    blocks += key_blocks<Tile>(length);
+    if (!must_clear<Tile>(problem, length)) continue;
+    ptx::mbar_wait(memory.landed(), cleared++ % 2);
+    for (int p = 0; p < Tile::kPanels; p++)
+      for (uint32_t at = last_keys<Tile>(length) * 128 + ptx::lane_id() * 16; at < Tile::kKeyPanel;
+           at += 32 * 16)
+        ptx::sts(memory.values(blocks - 1) + p * Tile::kKeyPanel + at, uint4{});
+    ptx::fence_proxy_async();
+    ptx::syncwarp();
+    if (ptx::lane_id() == 0) ptx::mbar_arrive(memory.full(Memory::kValue, blocks - 1));
   }
 }
 
@@ -297,7 +306,8 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1)
   ptx::syncthreads();
   if (threadIdx.x < 128) {
     ptx::setmaxnreg_dec<24>();
-    if (threadIdx.x < 32) attention_load(memory, &query_map, &key_map, &value_map, problem);
+    if (threadIdx.x == 0) attention_load(memory, &query_map, &key_map, &value_map, problem);
+    if (threadIdx.x / 32 == 1) attention_clear(memory, problem);
   } else {
     ptx::setmaxnreg_inc<240>();
     attention_compute(memory, &out_map, problem);
