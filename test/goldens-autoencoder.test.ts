@@ -40,7 +40,7 @@ import {
 } from '../lib/sampling/index.js'
 import { type Conditions, Stages } from '../lib/stages.js'
 import type { Tensor } from '../lib/tensor.js'
-import { openTestDevice } from './devices.js'
+import { openTestDevice, simulated } from './devices.js'
 import { Golden, relativeL2, tolerance } from './goldens.js'
 
 const device = await openTestDevice()
@@ -206,10 +206,12 @@ for (const dtype of ['f32', 'bf16'] as const) {
         assert.is(more.length, 0)
         return everyFifth(video!)
       }
-      await golden.assertClose(await decode(), 'video_every5', dtype)
+      if (!simulated) await golden.assertClose(await decode(), 'video_every5', dtype)
       await golden.assertClose(await decode(golden.metadata('seed')), 'noisy_every5', dtype)
     })
 
+  // A simulated card takes minutes for this in f32, where cards-against-cpu.test.ts compares it with the CPU.
+  if (simulated && dtype === 'f32') continue
   test(`from picture to frames in ${dtype}`, async () => {
     const golden = open('pipeline')
     const files = golden.metadata<Record<Component, string>>('weights_from')

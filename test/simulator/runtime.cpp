@@ -13,6 +13,7 @@
 #include <cuda_runtime.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -476,7 +477,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   std::lock_guard lock(runtime().mutex);
   const Card& card = runtime().cards[static_cast<size_t>(current_card)];
   if (card.lost != cudaSuccess) return fail(card.lost);
-  *free = card.total - card.used;
+  *free = card.total - std::min(card.total, card.used);
   *total = card.total;
   return cudaSuccess;
 }
