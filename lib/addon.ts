@@ -55,6 +55,11 @@ export interface FileEntry {
 }
 
 type NativeOp = (device: NativeDevice, ...args: unknown[]) => NativeTensor
+/** Values and scales where the result is of f8e4m3. */
+type NativeScaledOp = (
+  device: NativeDevice,
+  ...args: unknown[]
+) => NativeTensor | [values: NativeTensor, scales: NativeTensor]
 
 export interface Addon {
   setErrorClass(errorClass: typeof FSVideoError): void
@@ -97,12 +102,12 @@ export interface Addon {
     entries: FileEntry[],
     metadata?: Record<string, string>,
   ): { header: Uint8Array; order: string[] }
-  layer_memory(device: NativeDevice, ...args: unknown[]): [NativeTensor, NativeTensor?]
+  layer_memory(device: NativeDevice, ...args: unknown[]): [ReturnType<NativeScaledOp>, NativeTensor?]
   quantize_fp8(device: NativeDevice, ...args: unknown[]): [NativeTensor, NativeTensor]
-  linear: NativeOp
+  linear: NativeScaledOp
   attention: NativeOp
   linear_attention: NativeOp
-  norm_modulate: NativeOp
+  norm_modulate: NativeScaledOp
   qk_norm_rope: NativeOp
   pixel_norm: NativeOp
   group_norm: NativeOp

@@ -14,9 +14,39 @@ export type Activation = 'none' | 'silu' | 'relu' | 'gelu' | 'gelu_tanh'
 const handle = (tensor: Tensor | undefined): NativeTensor | undefined => tensor?.native
 const handles = (tensors: readonly Tensor[]): NativeTensor[] => tensors.map((t) => t.native)
 
+/**
+ * Numbers in fp8: value · scale. values f8e4m3 [..., C]; scales f32, one a row [...] or one for every 128 channels of a row
+ * [..., ⌈C / 128⌉].
+ */
+export interface Quantized {
+  values: Tensor
+  scales: Tensor
+}
+
+const quantized = (device: Device, [values, scales]: [NativeTensor, NativeTensor]): Quantized => ({
+  values: new Tensor(device, values),
+  scales: new Tensor(device, scales),
+})
+
+/** The type of a result that is one tensor: `f8e4m3` needs scales beside it. */
+function plain(op: string, dtype: DType): DType {
+  if (dtype === 'f8e4m3') throw invalid(`${op}.dtype`, dtype, `f32 or bf16; ${op}Fp8 gives values and scales`)
+  if (dtype !== 'f32' && dtype !== 'bf16') throw invalid(`${op}.dtype`, dtype, 'f32 or bf16')
+  return dtype
+}
+
 function deviceOf(tensor: Tensor, field: string): Device {
   if (!(tensor instanceof Tensor)) throw invalid(field, tensor, 'a tensor')
   return tensor.device
+}
+
+interface FactorOptions {
+  bias?: Tensor
+  /** Of an f8e4m3 x, of rows or groups; the weight is f8e4m3 and plain then. */
+  xScale?: Tensor
+  /** Row scales f32 [N] of an f8e4m3 weight. */
+  weightScale?: Tensor
+  activation?: Activation
 }
 
 /**
@@ -26,23 +56,22 @@ function deviceOf(tensor: Tensor, field: string): Device {
 export function linear(
   x: Tensor,
   weight: Tensor,
-  options: {
-    bias?: Tensor
-    /** Row scales f32 [...] of an f8e4m3 x; the weight is f8e4m3 and plain then. */
-    xScale?: Tensor
-    /** Row scales f32 [N] of an f8e4m3 weight. */
-    weightScale?: Tensor
-    gate?: Tensor
-    residual?: Tensor
-    activation?: Activation
-    dtype?: DType
-  } = {},
+  options: FactorOptions & { gate?: Tensor; residual?: Tensor; dtype?: DType } = {},
 ): Tensor {
   const device = deviceOf(x, 'linear.x')
   const { xScale, weightScale, bias, gate, residual, activation } = options
-  const dtype = options.dtype ?? (x.dtype === 'f8e4m3' ? 'bf16' : x.dtype)
+  const dtype = options.dtype ? plain('linear', options.dtype) : x.dtype === 'f8e4m3' ? 'bf16' : x.dtype
   const args = [x, xScale, weight, weightScale, bias, gate, residual].map(handle)
-  return new Tensor(device, addon().linear(device.native, ...args, activation, dtype))
+  return new Tensor(device, addon().linear(device.native, ...args, activation, dtype) as NativeTensor)
+}
+
+/** act(x Wᵀ + bias) quantised as it is computed, a scale for every 128 channels of a row. */
+export function linearFp8(x: Tensor, weight: Tensor, options: FactorOptions = {}): Quantized {
+  const device = deviceOf(x, 'linear.x')
+  const { xScale, weightScale, bias, activation } = options
+  const args = [x, xScale, weight, weightScale, bias, undefined, undefined].map(handle)
+  const result = addon().linear(device.native, ...args, activation, 'f8e4m3')
+  return quantized(device, result as [NativeTensor, NativeTensor])
 }
 
 /** softmax(q kᵀ · scale + bias) v. q [B, Nq, H, D]; k, v [B, Nk, H, D]; bias f32 [H, Nq, Nk]; keyLengths i32 [B]. → as q */
@@ -88,10 +117,22 @@ export function layerMemory(
   options: LayerMemoryOptions = {},
 ): Tensor {
   const device = deviceOf(routerInput, 'layerMemory.routerInput')
-  return new Tensor(
-    device,
-    addon().layer_memory(device.native, ...memoryArguments(states, routerInput, router, options), false)[0],
-  )
+  const args = memoryArguments(states, routerInput, router, options)
+  const [memory] = addon().layer_memory(device.native, ...args, routerInput.dtype, false)
+  return new Tensor(device, memory as NativeTensor)
+}
+
+/** `layerMemory` quantised as it is computed, a scale for every 128 channels of a row. */
+export function layerMemoryFp8(
+  states: readonly Tensor[],
+  routerInput: Tensor,
+  router: Tensor,
+  options: LayerMemoryOptions = {},
+): Quantized {
+  const device = deviceOf(routerInput, 'layerMemory.routerInput')
+  const args = memoryArguments(states, routerInput, router, options)
+  const [memory] = addon().layer_memory(device.native, ...args, 'f8e4m3', false)
+  return quantized(device, memory as [NativeTensor, NativeTensor])
 }
 
 /** `layerMemory` with the router's weights, f32 [B, N, count], beside it. */
@@ -105,9 +146,10 @@ export function layerMemoryWithWeights(
   const [memory, weights] = addon().layer_memory(
     device.native,
     ...memoryArguments(states, routerInput, router, options),
+    routerInput.dtype,
     true,
   )
-  return { memory: new Tensor(device, memory), weights: new Tensor(device, weights!) }
+  return { memory: new Tensor(device, memory as NativeTensor), weights: new Tensor(device, weights!) }
 }
 
 function memoryArguments(
@@ -123,24 +165,35 @@ function memoryArguments(
   return [handles(states), ...tensors, norm === 'pre_mix', eps]
 }
 
-/** (norm(x) · weight + bias)(1 + scale) + shift over the last axis. weight, bias [C]; scale, shift [B, C]. → as x */
-export function normModulate(
-  x: Tensor,
-  options: {
-    weight?: Tensor
-    bias?: Tensor
-    scale?: Tensor
-    shift?: Tensor
-    /** Root mean square instead of LayerNorm. */
-    rms?: boolean
-    eps?: number
-    dtype?: DType
-  } = {},
-): Tensor {
+export interface NormOptions {
+  /** f32 [C], as bias */
+  weight?: Tensor
+  bias?: Tensor
+  /** f32 [B, C], as shift */
+  scale?: Tensor
+  shift?: Tensor
+  /** Root mean square instead of LayerNorm. */
+  rms?: boolean
+  eps?: number
+}
+
+/** (norm(x) · weight + bias)(1 + scale) + shift over the last axis. → as x, of `dtype` */
+export function normModulate(x: Tensor, options: NormOptions & { dtype?: DType } = {}): Tensor {
   const device = deviceOf(x, 'normModulate.x')
-  const { weight, bias, scale, shift, rms = false, eps = 1e-6, dtype = x.dtype } = options
-  const args = [x.native, handle(weight), handle(bias), handle(scale), handle(shift), rms, eps, dtype]
-  return new Tensor(device, addon().norm_modulate(device.native, ...args))
+  const dtype = options.dtype ? plain('normModulate', options.dtype) : x.dtype
+  const args = [...normArguments(x, options), dtype]
+  return new Tensor(device, addon().norm_modulate(device.native, ...args) as NativeTensor)
+}
+
+/** `normModulate` quantised as it is computed, a scale for every 128 channels of a row. */
+export function normModulateFp8(x: Tensor, options: NormOptions = {}): Quantized {
+  const device = deviceOf(x, 'normModulate.x')
+  const result = addon().norm_modulate(device.native, ...normArguments(x, options), 'f8e4m3')
+  return quantized(device, result as [NativeTensor, NativeTensor])
+}
+
+function normArguments(x: Tensor, { weight, bias, scale, shift, rms = false, eps = 1e-6 }: NormOptions) {
+  return [x.native, handle(weight), handle(bias), handle(scale), handle(shift), rms, eps]
 }
 
 /** RMS norm over all channels, then rotary embedding. x [B, N, H·D]; weight [H·D]; rotations f32 [N, D/2, 2]. → [B, N, H, D] */
@@ -376,13 +429,13 @@ export function toRgb8(x: Tensor): Tensor {
   return new Tensor(device, addon().to_rgb8(device.native, x.native))
 }
 
-/** Row-scaled fp8: values f8e4m3 like x, scales f32 without the last axis. */
-export function quantizeFp8(x: Tensor): { values: Tensor; scales: Tensor } {
+/** x in fp8, the largest number under a scale as 448: a scale a row, or with `groups` one for every 128 channels of a row. */
+export function quantizeFp8(x: Tensor, options: { groups?: boolean } = {}): Quantized {
   const device = deviceOf(x, 'quantizeFp8.x')
-  const [values, scales] = addon().quantize_fp8(device.native, x.native)
-  return { values: new Tensor(device, values), scales: new Tensor(device, scales) }
+  return quantized(device, addon().quantize_fp8(device.native, x.native, options.groups ?? false))
 }
 
+/** values · scales, with either kind of scales. */
 export function dequantizeFp8(values: Tensor, scales: Tensor, dtype: DType = 'f32'): Tensor {
   const device = deviceOf(values, 'dequantizeFp8.x')
   return new Tensor(device, addon().dequantize_fp8(device.native, values.native, handle(scales), dtype))

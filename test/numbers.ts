@@ -5,6 +5,7 @@
  */
 import * as assert from 'uvu/assert'
 import type { Device } from '../lib/device.js'
+import type { Quantized } from '../lib/ops.js'
 import type { DType, Tensor } from '../lib/tensor.js'
 
 export type Round = (value: number) => number
@@ -29,6 +30,38 @@ export function bf16FromBits(code: number): number {
 }
 
 export const bf16: Round = (value) => bf16FromBits(bf16Bits(value))
+
+/** Value of an fp8 E4M3FN code: sign, 4 bits of exponent with bias 7, 3 of mantissa; 0x7f and 0xff are NaN. */
+export function fp8Value(code: number): number {
+  const sign = code & 0x80 ? -1 : 1
+  const exponent = (code >> 3) & 15
+  const mantissa = code & 7
+  if ((code & 0x7f) === 0x7f) return Number.NaN
+  return sign * (exponent === 0 ? mantissa * 2 ** -9 : (8 + mantissa) * 2 ** (exponent - 10))
+}
+
+export const fp8Finite = Array.from({ length: 127 }, (_, code) => fp8Value(code))
+
+/** Nearest code by search: ties to the even code, everything beyond 448 is 448. */
+export function fp8Code(value: number): number {
+  const sign = Object.is(value, -0) || value < 0 ? 0x80 : 0
+  if (Number.isNaN(value)) return 0x7f
+  const magnitude = Math.min(Math.abs(value), 448)
+  let best = 0
+  for (let code = 1; code < 127; code++) {
+    const d = Math.abs(fp8Finite[code]! - magnitude) - Math.abs(fp8Finite[best]! - magnitude)
+    if (d < 0 || (d === 0 && code % 2 === 0)) best = code
+  }
+  return best | sign
+}
+
+/** For rows of `channels`: [first, end) of every group of 128 channels, which have a scale in fp8. */
+export function fp8Groups(size: number, channels: number): [number, number][] {
+  const groups: [number, number][] = []
+  for (let row = 0; row < size; row += channels)
+    for (let c = 0; c < channels; c += 128) groups.push([row + c, row + Math.min(c + 128, channels)])
+  return groups
+}
 
 export const roundingOf = (dtype: DType): Round => (dtype === 'bf16' ? bf16 : f32)
 
@@ -126,6 +159,36 @@ export async function judge(
   assert.equal([...result.shape], [...shape], `${what}: shape`)
   const actual = await result.toFloat32()
   accurate(actual, reference(exact), reference(f32).map(roundingOf(result.dtype)), what)
+}
+
+/** `judge` for a result of fp8 with scales of groups; the plain implementation quantises `reference(f32)`. */
+export async function judgeFp8(
+  { values, scales }: Quantized,
+  shape: readonly number[],
+  reference: (r: Round) => number[],
+  what: string,
+): Promise<void> {
+  const channels = shape.at(-1)!
+  assert.is(values.dtype, 'f8e4m3')
+  assert.equal([...values.shape], [...shape], `${what}: shape`)
+  assert.equal([...scales.shape], [...shape.slice(0, -1), Math.ceil(channels / 128)], `${what}: scales`)
+  const [codes, scale] = [await values.read(), await scales.read()]
+  const actual = Array.from(codes, fp8Value)
+  const plain = reference(f32)
+  fp8Groups(plain.length, channels).forEach(([first, end], group) => {
+    const largest = plain.slice(first, end).reduce((most, v) => Math.max(most, Math.abs(v)), 0)
+    const fitting = largest === 0 ? 1 : f32(largest / 448)
+    // What is quantised may have been bf16 before.
+    assert.ok(
+      Math.abs(scale[group]! / fitting - 1) < 2 ** -7,
+      `${what}: scale ${scale[group]}, not ${fitting}`,
+    )
+    for (let i = first; i < end; i++) {
+      actual[i]! *= scale[group]!
+      plain[i] = fp8Value(fp8Code(plain[i]! / fitting)) * fitting
+    }
+  })
+  accurate(actual, reference(exact), plain, what)
 }
 
 /** Fails unless the elements are the same bits. */

@@ -54,7 +54,7 @@ const refusals: Record<string, [() => unknown, string][]> = {
     ],
     [
       () => ops.linear(t([2, 3, 8], 'f8e4m3'), t([4, 8], 'f8e4m3'), { xScale: t([2]), weightScale: t([4]) }),
-      'linear.xScale must be [2, 3] f32, got [2] f32',
+      'linear.xScale must be [2, 3] or [2, 3, 1] f32, got [2] f32',
     ],
     [
       () => ops.linear(x(), t([4, 8]), { xScale: t([2, 3]) }),
@@ -73,7 +73,11 @@ const refusals: Record<string, [() => unknown, string][]> = {
       () => ops.linear(x(), t([4, 8]), { gate: t([3, 4]) }),
       'linear.gate must be [2, 3, 4] f32 or [2, 4] f32, got [3, 4] f32',
     ],
-    [() => ops.linear(x(), t([4, 8]), { dtype: 'u8' }), 'linear.dtype must be f32 or bf16, got u8'],
+    [() => ops.linear(x(), t([4, 8]), { dtype: 'u8' }), 'linear.dtype must be f32 or bf16, got "u8"'],
+    [
+      () => ops.linear(x(), t([4, 8]), { dtype: 'f8e4m3' }),
+      'linear.dtype must be f32 or bf16; linearFp8 gives values and scales, got "f8e4m3"',
+    ],
     [
       () => ops.linear(x(), ops.packConv3d(kernel())),
       'linear.weight must be [N, K] f32 or bf16 or f8e4m3, plain or packed_linear, got [16, 8, 3, 3, 3] f32 packed_conv',
@@ -154,7 +158,7 @@ const refusals: Record<string, [() => unknown, string][]> = {
       () => ops.normModulate(x(), { shift: t([3, 8]) }),
       'normModulate.shift must be [2, 8] f32, got [3, 8] f32',
     ],
-    [() => ops.normModulate(x(), { dtype: 'i32' }), 'normModulate.dtype must be f32 or bf16, got i32'],
+    [() => ops.normModulate(x(), { dtype: 'i32' }), 'normModulate.dtype must be f32 or bf16, got "i32"'],
   ],
   qkNormRope: [
     [
@@ -362,7 +366,7 @@ const refusals: Record<string, [() => unknown, string][]> = {
     [() => ops.quantizeFp8(t([])), 'quantizeFp8.x must be [..., K] f32 or bf16, got [] f32'],
     [
       () => ops.dequantizeFp8(t([2, 8], 'f8e4m3'), t([3])),
-      'dequantizeFp8.scales must be [2] f32, got [3] f32',
+      'dequantizeFp8.scales must be [2] or [2, 1] f32, got [3] f32',
     ],
   ],
   allFinite: [[() => ops.allFinite(ids(3)), 'allFinite.x must be [...] f32 or bf16, got [3] i32']],

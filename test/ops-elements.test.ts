@@ -6,7 +6,20 @@ import * as assert from 'uvu/assert'
 import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import { openTestDevice } from './devices.js'
-import { bf16Bits, bf16FromBits, judge, Random, type Round, roundingOf, sameBits, upload } from './numbers.js'
+import {
+  bf16Bits,
+  bf16FromBits,
+  fp8Code,
+  fp8Finite,
+  fp8Groups,
+  fp8Value,
+  judge,
+  Random,
+  type Round,
+  roundingOf,
+  sameBits,
+  upload,
+} from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
 
@@ -17,31 +30,7 @@ elements.before(async () => {
 })
 elements.after(() => device?.dispose())
 
-/** Value of an fp8 E4M3FN code: sign, 4 bits of exponent with bias 7, 3 of mantissa; 0x7f and 0xff are NaN. */
-function fp8Value(code: number): number {
-  const sign = code & 0x80 ? -1 : 1
-  const exponent = (code >> 3) & 15
-  const mantissa = code & 7
-  if ((code & 0x7f) === 0x7f) return Number.NaN
-  return sign * (exponent === 0 ? mantissa * 2 ** -9 : (8 + mantissa) * 2 ** (exponent - 10))
-}
-
 const fp8Codes = Array.from({ length: 256 }, (_, code) => code)
-const fp8Finite = fp8Codes.slice(0, 127).map(fp8Value)
-
-/** Nearest code by search: ties to the even code, everything beyond 448 is 448. */
-function fp8Code(value: number): number {
-  const sign = Object.is(value, -0) || value < 0 ? 0x80 : 0
-  if (Number.isNaN(value)) return 0x7f
-  const magnitude = Math.min(Math.abs(value), 448)
-  let best = 0
-  for (let code = 1; code < 127; code++) {
-    const d = Math.abs(fp8Finite[code]! - magnitude) - Math.abs(fp8Finite[best]! - magnitude)
-    if (d < 0 || (d === 0 && code % 2 === 0)) best = code
-  }
-  return best | sign
-}
-
 /** Numbers at and around everything that rounding to a type with these values must get right. */
 function hard(values: readonly number[]): number[] {
   const list = [
@@ -272,32 +261,40 @@ for (const dtype of floats) {
     })
   })
 
-  elements(`quantizeFp8 of ${dtype} and back`, async () => {
-    const random = new Random(6)
-    const channels = 83
-    const x = [
-      ...random.array(channels, dtype, 3),
-      ...new Array<number>(channels).fill(0),
-      ...random.array(channels, dtype, 1e-6),
-      ...random.array(channels, dtype, 1e6),
-    ]
-    const { values, scales } = ops.quantizeFp8(upload(device, x, [2, 2, channels], dtype))
-    assert.is(values.dtype, 'f8e4m3')
-    assert.equal([...scales.shape], [2, 2])
-    const scale = await scales.read()
-    const codes = await values.read()
-    for (let row = 0; row < 4; row++) {
-      const part = x.slice(row * channels, (row + 1) * channels)
-      const largest = part.reduce((m, v) => Math.max(m, Math.abs(v)), 0)
-      assert.is(scale[row], largest === 0 ? 1 : Math.fround(largest / 448))
-      part.forEach((v, c) => {
-        assert.is(codes[row * channels + c], fp8Code(Math.fround(v / scale[row]!)), `row ${row}: ${v}`)
-      })
-    }
-    const expand = (r: Round) =>
-      [...codes].map((code, i) => r(fp8Value(code) * scale[Math.floor(i / channels)]!))
-    await judge(ops.dequantizeFp8(values, scales, dtype), [2, 2, channels], expand, 'back')
-  })
+  for (const channels of [1, 83, 128, 300])
+    for (const groups of [false, true])
+      elements(
+        `quantizeFp8 of ${dtype} by ${groups ? 'groups' : 'rows'} of ${channels}, and back`,
+        async () => {
+          const random = new Random(6)
+          const x = [
+            ...random.array(channels, dtype, 3),
+            ...new Array<number>(channels).fill(0),
+            ...random.array(channels, dtype, 1e-6),
+            ...random.array(channels, dtype, 1e6),
+          ]
+          const { values, scales } = ops.quantizeFp8(upload(device, x, [2, 2, channels], dtype), { groups })
+          assert.is(values.dtype, 'f8e4m3')
+          assert.equal([...scales.shape], groups ? [2, 2, Math.ceil(channels / 128)] : [2, 2])
+          const scale = await scales.read()
+          const codes = await values.read()
+          const spans = groups
+            ? fp8Groups(x.length, channels)
+            : [0, 1, 2, 3].map((row) => [row * channels, (row + 1) * channels] as [number, number])
+          const scaleOf: number[] = []
+          spans.forEach(([first, end], i) => {
+            const part = x.slice(first, end)
+            const largest = part.reduce((m, v) => Math.max(m, Math.abs(v)), 0)
+            assert.is(scale[i], largest === 0 ? 1 : Math.fround(largest / 448))
+            part.forEach((v, c) => {
+              assert.is(codes[first + c], fp8Code(Math.fround(v / scale[i]!)), `${first + c}: ${v}`)
+              scaleOf.push(scale[i]!)
+            })
+          })
+          const expand = (r: Round) => [...codes].map((code, i) => r(fp8Value(code) * scaleOf[i]!))
+          await judge(ops.dequantizeFp8(values, scales, dtype), [2, 2, channels], expand, 'back')
+        },
+      )
 
   elements(`allFinite finds one infinity or NaN among many in ${dtype}`, async () => {
     const clean = new Random(8).array(100_003, dtype, 1e30)

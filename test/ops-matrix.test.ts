@@ -14,7 +14,9 @@ import {
   bf16,
   exact,
   f32,
+  fp8Value,
   judge,
+  judgeFp8,
   Random,
   type Round,
   roundingOf,
@@ -48,16 +50,8 @@ interface LinearCase {
   bias?: boolean
   gate?: 'sample' | 'element'
   residual?: boolean
-  /** The weight as fp8 codes with row scales, or x too. */
-  fp8?: 'weight' | 'both'
-}
-
-/** The value of an fp8 E4M3FN code. */
-function fp8Value(code: number): number {
-  const exponent = (code >> 3) & 15
-  const fraction = code & 7
-  const magnitude = exponent === 0 ? fraction * 2 ** -9 : (1 + fraction / 8) * 2 ** (exponent - 7)
-  return code & 128 ? -magnitude : magnitude
+  /** The weight as fp8 codes with row scales, or x too, with scales of rows or of groups. */
+  fp8?: 'weight' | 'rows' | 'groups'
 }
 
 /** A case with its tensors and its reference. */
@@ -70,8 +64,9 @@ function makeLinear(c: LinearCase, seed: number) {
   const spread = 1 / Math.sqrt(Math.max(depth, 1))
   const fp8Codes = (size: number) =>
     Array.from({ length: size }, () => random.integer(127) + 128 * random.integer(2))
-  const xCodes = c.fp8 === 'both' ? fp8Codes(sizeOf(c.x)) : undefined
-  const xScales = random.array(batch * tokens, 'f32', 0.01)
+  const xCodes = c.fp8 === 'rows' || c.fp8 === 'groups' ? fp8Codes(sizeOf(c.x)) : undefined
+  const span = c.fp8 === 'groups' ? 128 : depth // of x under one scale
+  const xScales = random.array(batch * tokens * Math.ceil(depth / span), 'f32', 0.01)
   const x = xCodes?.map(fp8Value) ?? random.array(sizeOf(c.x), dtype)
   const codes = fp8Codes(outputs * depth)
   const scales = random.array(outputs, 'f32', 0.01 * spread)
@@ -84,10 +79,13 @@ function makeLinear(c: LinearCase, seed: number) {
   const reference = (r: Round): number[] => {
     // fp8 operands are multiplied as bf16 numbers: for the truth they are what they stand for.
     const rounded = r === exact ? exact : (v: number) => bf16(f32(v))
-    const scaled = (values: readonly number[], by: readonly number[]) =>
-      values.map((v, i) => rounded(v * by[Math.floor(i / depth)]!))
-    const a = xCodes ? scaled(x, xScales) : x
-    const w = c.fp8 ? scaled(weight, scales) : weight
+    const scaled = (values: readonly number[], by: readonly number[], span: number) =>
+      values.map((v, i) => {
+        const row = Math.floor(i / depth)
+        return rounded(v * by[row * Math.ceil(depth / span) + Math.floor((i % depth) / span)]!)
+      })
+    const a = xCodes ? scaled(x, xScales, span) : x
+    const w = c.fp8 ? scaled(weight, scales, depth) : weight
     const y: number[] = []
     for (let row = 0; row < batch * tokens; row++)
       for (let n = 0; n < outputs; n++) {
@@ -121,12 +119,22 @@ function makeLinear(c: LinearCase, seed: number) {
     shape,
     reference,
     x: xCodes ? device.tensor(Uint8Array.from(xCodes), c.x, 'f8e4m3') : upload(device, x, c.x, dtype),
-    xScale: xCodes && upload(device, xScales, [batch, tokens]),
+    xScale:
+      xCodes &&
+      upload(device, xScales, c.fp8 === 'rows' ? [batch, tokens] : [batch, tokens, Math.ceil(depth / 128)]),
     withPlain: (x: Tensor, xScale?: Tensor) =>
       ops.linear(x, plain, { ...options, ...(weightScale && { weightScale }), ...(xScale && { xScale }) }),
     withPacked: (x: Tensor) => ops.linear(x, ops.packLinear(plain, weightScale), options),
     plain,
     options,
+    fp8Options: {
+      activation,
+      bias: options.bias,
+      weightScale,
+      xScale:
+        xCodes &&
+        upload(device, xScales, [batch, tokens, ...(c.fp8 === 'rows' ? [] : [Math.ceil(depth / 128)])]),
+    },
   }
 }
 
@@ -187,27 +195,49 @@ linear('fp8 weights with row scales', async () => {
   await judgeLinear({ x: [2, 1, 33], outputs: 3, dtype: 'bf16', resultDtype: 'f32', fp8: 'weight' })
 })
 
-linear('fp8 on both sides, with a scale a row of each', async () => {
-  for (const [x, outputs] of [
-    [[2, 10, 70], 45],
-    [[1, 3, 33], 3],
-    [[2, 67, 400], 40],
-  ] as [[number, number, number], number][])
-    for (const resultDtype of floats) {
-      const made = makeLinear(
-        {
-          x,
-          outputs,
-          dtype: 'bf16',
-          resultDtype,
-          fp8: 'both',
-          bias: true,
-          activation: 'silu',
-          residual: true,
-        },
-        4,
+const fp8Sizes: [x: [number, number, number], outputs: number][] = [
+  [[2, 10, 70], 45],
+  [[1, 3, 33], 3],
+  [[2, 67, 400], 48],
+  [[1, 130, 128], 272],
+]
+for (const fp8 of ['rows', 'groups'] as const)
+  for (const [x, outputs] of fp8Sizes) {
+    linear(`fp8 [${x}] to ${outputs} with scales of ${fp8}`, async () => {
+      for (const resultDtype of floats) {
+        const made = makeLinear(
+          { x, outputs, dtype: 'bf16', resultDtype, fp8, bias: true, activation: 'silu', residual: true },
+          4,
+        )
+        await judge(made.withPlain(made.x, made.xScale), made.shape, made.reference, resultDtype)
+      }
+    })
+    linear(`fp8 [${x}] to fp8 ${outputs} with scales of ${fp8}`, async () => {
+      for (const activation of ['none', 'gelu_tanh'] as const) {
+        const made = makeLinear({ x, outputs, dtype: 'bf16', fp8, bias: true, activation }, 5)
+        const result = ops.linearFp8(made.x, made.plain, made.fp8Options)
+        await judgeFp8(result, made.shape, made.reference, activation)
+        const rowAlone = ops.linearFp8(made.x.slice(1, 1, 2), made.plain, {
+          ...made.fp8Options,
+          xScale: made.xScale!.slice(1, 1, 2),
+        })
+        await sameBits(rowAlone.values, result.values.slice(1, 1, 2), 'values of row 1 alone')
+        await sameBits(rowAlone.scales, result.scales.slice(1, 1, 2), 'scales of row 1 alone')
+      }
+    })
+  }
+
+linear('a result of fp8 from an x that is not', async () => {
+  for (const dtype of floats)
+    for (const [x, outputs] of [...fp8Sizes, [[1, 4, 16], 1], [[1, 0, 16], 16]] as typeof fp8Sizes) {
+      const made = makeLinear({ x, outputs, dtype, bias: true, activation: 'gelu_tanh' }, 7)
+      const { bias, activation } = made.options
+      await judgeFp8(
+        ops.linearFp8(made.x, made.plain, { bias, activation }),
+        made.shape,
+        made.reference,
+        `${dtype} [${x}]`,
       )
-      await judge(made.withPlain(made.x, made.xScale), made.shape, made.reference, `[${x}] ${resultDtype}`)
     }
 })
 

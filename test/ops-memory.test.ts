@@ -8,7 +8,18 @@ import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { DType } from '../lib/tensor.js'
 import { openTestDevice } from './devices.js'
-import { accurate, exact, f32, judge, Random, type Round, roundingOf, sameBits, upload } from './numbers.js'
+import {
+  accurate,
+  exact,
+  f32,
+  judge,
+  judgeFp8,
+  Random,
+  type Round,
+  roundingOf,
+  sameBits,
+  upload,
+} from './numbers.js'
 
 interface Case {
   batch: number
@@ -122,6 +133,12 @@ for (const dtype of ['f32', 'bf16'] as const)
           ops.layerMemory(states, input, router, { ...options, norm }),
           result.memory,
           'without weights',
+        )
+        await judgeFp8(
+          ops.layerMemoryFp8(states, input, router, { ...options, norm }),
+          [c.batch, c.tokens, c.channels],
+          (r) => (r === exact ? truth : plain).memory,
+          'in fp8',
         )
       })
 

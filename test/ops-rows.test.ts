@@ -9,7 +9,7 @@ import * as ops from '../lib/ops.js'
 import type { Tensor } from '../lib/tensor.js'
 import { activate } from './activations.js'
 import { openTestDevice } from './devices.js'
-import { bf16, judge, Random, type Round, sameBits, sizeOf, upload } from './numbers.js'
+import { bf16, judge, judgeFp8, Random, type Round, sameBits, sizeOf, upload } from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
 const channelCounts = [1, 3, 16, 37, 130, 515]
@@ -67,6 +67,7 @@ for (const dtype of floats)
             reference(true),
             `to ${out}`,
           )
+        await judgeFp8(ops.normModulateFp8(tensor, options), shape, reference(true), 'to fp8')
       })
 
 rows('normModulate keeps a small spread around a large mean', async () => {

@@ -11,6 +11,18 @@ using Info = Napi::CallbackInfo;
     return guarded(info, [&] { return run_##name(Arguments(info, #name)); }); \
   }
 
+/// The result, or [values, scales] where it is of fp8.
+template <class Args>
+Napi::Value launch_scaled(Arguments& in, void (Backend::*op)(const Args&), Args a) {
+  if (a.dtype != DType::f8e4m3) return in.launch(op, a);
+  Tensor scales = in.device().empty({DType::f32, group_scales(check(a).shape), Layout::plain});
+  a.out_scales = scales.view;
+  Napi::Array out = Napi::Array::New(in.env(), 2);
+  out.Set(0u, in.launch(op, a));
+  out.Set(1u, wrap(in.env(), std::move(scales)));
+  return out;
+}
+
 Napi::Value run_linear(Arguments in) {
   LinearArgs a;
   a.x = in.tensor("x");
@@ -22,7 +34,7 @@ Napi::Value run_linear(Arguments in) {
   a.residual = in.tensor("residual");
   a.activation = in.activation("activation");
   a.dtype = in.dtype("dtype");
-  return in.launch(&Backend::linear, a);
+  return launch_scaled(in, &Backend::linear, a);
 }
 
 Napi::Value run_attention(Arguments in) {
@@ -44,7 +56,7 @@ Napi::Value run_linear_attention(Arguments in) {
   return in.launch(&Backend::linear_attention, a);
 }
 
-/// [memory, weights?]
+/// [memory or [values, scales], weights?]
 Napi::Value run_layer_memory(Arguments in) {
   LayerMemoryArgs a;
   a.count = in.tensors("states", a.states, kMaxStates);
@@ -55,6 +67,7 @@ Napi::Value run_layer_memory(Arguments in) {
   a.shift = in.tensor("shift");
   a.pre_mix = in.flag();
   a.eps = static_cast<float>(in.number("eps"));
+  a.dtype = in.dtype("dtype");
   Napi::Array out = Napi::Array::New(in.env());
   if (in.flag()) {
     check(a);
@@ -63,7 +76,7 @@ Napi::Value run_layer_memory(Arguments in) {
     a.weights = weights.view;
     out.Set(1u, wrap(in.env(), std::move(weights)));
   }
-  out.Set(0u, in.launch(&Backend::layer_memory, a));
+  out.Set(0u, launch_scaled(in, &Backend::layer_memory, a));
   return out;
 }
 
@@ -77,7 +90,7 @@ Napi::Value run_norm_modulate(Arguments in) {
   a.rms = in.flag();
   a.eps = static_cast<float>(in.number("eps"));
   a.dtype = in.dtype("dtype");
-  return in.launch(&Backend::norm_modulate, a);
+  return launch_scaled(in, &Backend::norm_modulate, a);
 }
 
 Napi::Value run_qk_norm_rope(Arguments in) {
@@ -308,10 +321,10 @@ Napi::Value run_to_rgb8(Arguments in) {
 Napi::Value run_quantize_fp8(Arguments in) {
   QuantizeFp8Args a;
   a.x = in.tensor("x");
+  const bool groups = in.flag();
   check(a);
-  TensorSpec rows{DType::f32, a.x.shape, Layout::plain};
-  rows.shape.rank--;
-  Tensor scales = in.device().empty(rows);
+  const Shape shape = groups ? group_scales(a.x.shape) : row_scales(a.x.shape);
+  Tensor scales = in.device().empty({DType::f32, shape, Layout::plain});
   a.scales = scales.view;
   Napi::Array out = Napi::Array::New(in.env(), 2);
   out.Set(0u, in.launch(&Backend::quantize_fp8, a));

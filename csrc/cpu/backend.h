@@ -5,6 +5,7 @@
 #include "core/thread_pool.h"
 #include "cpu/kernels/kernels.h"
 #include "ops/backend.h"
+#include "ops/quantized.h"
 
 namespace fsv::cpu {
 
@@ -20,13 +21,30 @@ class CpuBackend final : public Backend {
   void copy_out(void* host, const void* from, size_t bytes) override;
   void copy(void* to, const void* from, size_t bytes) override;
 
+  void use_workspace(void* data) override { workspace_ = data; }
+
 #define FSV_OVERRIDE(name, Name) void name(const Name##Args& args) override;
   FSV_FOR_EACH_OP(FSV_OVERRIDE)
 #undef FSV_OVERRIDE
 
+  // Where results of fp8 wait to be quantised.
+  using Backend::workspace_bytes;
+  size_t workspace_bytes(const LinearArgs& args) const override;
+  size_t workspace_bytes(const NormModulateArgs& args) const override;
+  size_t workspace_bytes(const LayerMemoryArgs& args) const override;
+
  private:
+  /// An op whose result is of fp8, in two passes: there is nothing to win by one where fp8 is not multiplied.
+  template <class Args>
+  void then_quantize(void (CpuBackend::*op)(const Args&), const Args& args) {
+    const Args plain = unquantized(args, workspace_);
+    (this->*op)(plain);
+    quantize_fp8({.x = plain.out, .scales = args.out_scales, .out = args.out});
+  }
+
   const Kernels& kernels_;
   ThreadPool pool_;
+  void* workspace_ = nullptr;
 };
 
 /// Bytes of a packed weight; the same for every instruction set, so that the planning device can tell them

@@ -4,6 +4,7 @@
 namespace fsv::cpu {
 
 void CpuBackend::layer_memory(const LayerMemoryArgs& args) {
+  if (args.dtype == DType::f8e4m3) return then_quantize(&CpuBackend::layer_memory, args);
   const Shape& shape = args.out.shape;
   const void* states[kMaxStates];
   for (int i = 0; i < args.count; i++) states[i] = args.states[i].data;

@@ -46,6 +46,7 @@ Cut choose_cut(int64_t rows, int64_t panels, int64_t row_bytes, int64_t panel_by
 }  // namespace
 
 void CpuBackend::linear(const LinearArgs& args) {
+  if (args.dtype == DType::f8e4m3) return then_quantize(&CpuBackend::linear, args);
   const int64_t n = args.weight.shape[0], k = args.weight.shape[1];
   const int64_t rows = args.x.shape.elements(0, args.x.shape.rank - 1);
   if (rows == 0 || n == 0) return;
@@ -56,6 +57,7 @@ void CpuBackend::linear(const LinearArgs& args) {
   const int64_t block = bf16 ? gemm.row_block_bf16 : gemm.row_block_f32;
   const int64_t x_row = k * static_cast<int64_t>(size_of(args.x.dtype));
   const int64_t weight_row = k * static_cast<int64_t>(size_of(args.weight.dtype));
+  const int64_t groups = args.x_scale ? scale_groups(args.x_scale, args.x) : 0;
   const int64_t out_size = static_cast<int64_t>(size_of(args.dtype));
   // Rows that are whole pages apart would all want the same eight lines of L1: they are copied to where they
   // lie an odd number of lines apart. So are rows that must be widened.
@@ -97,9 +99,10 @@ void CpuBackend::linear(const LinearArgs& args) {
       task.a = args.x.as<char>() + row * x_row;
       task.row_stride = x_row;
       if (copied) {
-        gemm.copy_rows({args.x.as<char>() + row * x_row, args.x.dtype, operand,
-                        args.x_scale ? args.x_scale.as<float>() + row : nullptr, x_row, copied_row, task.rows,
-                        k, copy});
+        gemm.copy_rows(
+            {args.x.as<char>() + row * x_row, args.x.dtype, operand,
+             args.x_scale ? args.x_scale.as<float>() + row * std::max<int64_t>(groups, 1) : nullptr, groups,
+             x_row, copied_row, task.rows, k, copy});
         task.a = copy;
         task.row_stride = copied_row;
       }

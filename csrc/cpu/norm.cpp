@@ -27,6 +27,7 @@ struct Spread {
 
 void CpuBackend::norm_modulate(const NormModulateArgs& args) {
   if (args.x.elements() == 0) return;
+  if (args.dtype == DType::f8e4m3) return then_quantize(&CpuBackend::norm_modulate, args);
   const NormTask task = {.x = args.x.data,
                          .out = args.out.data,
                          .residual = nullptr,

@@ -15,6 +15,7 @@
 #include "cuda/staging.h"
 #include "cuda/timeline.h"
 #include "ops/backend.h"
+#include "ops/quantized.h"
 
 namespace fsv::cuda {
 
@@ -58,6 +59,7 @@ class CudaBackend final : public Backend {
   size_t workspace_bytes(const Conv3dArgs& args) const override;
   size_t workspace_bytes(const LinearArgs& args) const override;
   size_t workspace_bytes(const LayerMemoryArgs& args) const override;
+  size_t workspace_bytes(const NormModulateArgs& args) const override;
   size_t workspace_bytes(const GroupNormArgs& args) const override;
   size_t workspace_bytes(const AllFiniteArgs& args) const override;
   size_t workspace_bytes(const DynamicMaskArgs& args) const override;
@@ -70,6 +72,21 @@ class CudaBackend final : public Backend {
   T* workspace() const {
     return static_cast<T*>(workspace_);
   }
+  /// An op whose result of fp8 no kernel makes in one: what it needs, and how it goes. The ordinary result
+  /// lies in front of what the op itself wants of the workspace.
+  template <class Args>
+  size_t two_pass_bytes(const Args& args) const {
+    const Args plain = unquantized(args, nullptr);
+    return unquantized_bytes(args) + workspace_bytes(plain);
+  }
+  template <class Args>
+  void then_quantize(void (CudaBackend::*op)(const Args&), const Args& args) {
+    const Args plain = unquantized(args, workspace_);
+    workspace_ = workspace<char>() + unquantized_bytes(args);
+    (this->*op)(plain);
+    quantize_fp8(QuantizeFp8Args{plain.out, args.out_scales, args.out});
+  }
+
   /// launch(kernels::combine<float>, {.grid = blocks(n, 256), .block = 256}, parameters...)
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&... arguments) {

@@ -17,9 +17,9 @@ struct TiledMap {
   DType dtype;
   const void* data;  ///< 16-byte aligned
   int rank;          ///< 1 to 5
-  std::array<int64_t, 5> dims;
-  std::array<int64_t, 4> strides;
-  std::array<int, 5> box;
+  std::array<int64_t, 5> dims = {};
+  std::array<int64_t, 4> strides = {};
+  std::array<int, 5> box = {};
   ptx::Swizzle swizzle = ptx::SW_NONE;
   /// Elements from one that is moved to the next, 1 to 8; 1 for dimension 0. The box counts those that are
   /// moved, and box * steps is 256 at most.

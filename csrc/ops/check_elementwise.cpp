@@ -104,19 +104,15 @@ TensorSpec check(const ToRgb8Args& a) {
 TensorSpec check(const QuantizeFp8Args& a) {
   const Contract op("quantize_fp8");
   op.operand("x", a.x, "[..., K]", kFloats);
-  Shape rows = a.x.shape;
-  rows.rank--;
-  op.optional("scales", a.scales, DType::f32,
-              rows);  // a result too: not there yet when the caller asks for shapes
+  if (a.scales)
+    op.scales("scales", a.scales, a.x.shape);  // a result too: not there when shapes are asked for
   return op.result(DType::f8e4m3, a.x.shape);
 }
 
 TensorSpec check(const DequantizeFp8Args& a) {
   const Contract op("dequantize_fp8");
   op.operand("x", a.x, "[..., K]", DType::f8e4m3);
-  Shape rows = a.x.shape;
-  rows.rank--;
-  op.exactly("scales", a.scales, DType::f32, rows);
+  op.scales("scales", a.scales, a.x.shape);
   op.dtype("dtype", a.dtype, kFloats);
   return op.result(a.dtype, a.x.shape);
 }

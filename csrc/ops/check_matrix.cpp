@@ -17,9 +17,7 @@ TensorSpec check(const LinearArgs& a) {
                                        : "f8e4m3",
              " for this x");
   if (a.x.dtype == DType::f8e4m3) {
-    Shape rows = a.x.shape;
-    rows.rank--;
-    op.exactly("x_scale", a.x_scale, DType::f32, rows);
+    op.scales("x_scale", a.x_scale, a.x.shape);
   } else {
     op.require(!a.x_scale, "x_scale", a.x_scale, "nothing beside an x that is not f8e4m3");
   }
@@ -27,11 +25,16 @@ TensorSpec check(const LinearArgs& a) {
     op.exactly("weight_scale", a.weight_scale, DType::f32, {n});
   else
     op.require(!a.weight_scale, "weight_scale", a.weight_scale, "nothing beside a weight that is not f8e4m3");
-  op.dtype("dtype", a.dtype, kFloats);
+  op.dtype("dtype", a.dtype, kAnyFloats);
   op.activation(a.activation);
 
   Shape y = a.x.shape;
   y[-1] = n;
+  op.out_scales(a.out_scales, a.dtype, y);
+  if (a.dtype == DType::f8e4m3) {
+    op.require(!a.residual, "residual", a.residual, "nothing beside a result of f8e4m3");
+    op.require(!a.gate, "gate", a.gate, "nothing beside a result of f8e4m3");
+  }
   op.optional("bias", a.bias, DType::f32, {n});
   op.optional("residual", a.residual, a.dtype, y);
   const Shape a_sample = {a.x.shape[0], n};

@@ -18,7 +18,9 @@ TensorSpec check(const LayerMemoryArgs& a) {
   op.optional("shift", a.shift, DType::f32, {x[0], x[2]});
   op.optional("weights", a.weights, DType::f32, {x[0], x[1], a.count});
   op.number("eps", a.eps, 0);
-  return op.result(dtype, x);
+  op.dtype("dtype", a.dtype, DTypes(dtype) | DType::f8e4m3);
+  op.out_scales(a.out_scales, a.dtype, x);
+  return op.result(a.dtype, x);
 }
 
 TensorSpec check(const NormModulateArgs& a) {
@@ -30,7 +32,8 @@ TensorSpec check(const NormModulateArgs& a) {
   op.optional("scale", a.scale, DType::f32, {b, c});
   op.optional("shift", a.shift, DType::f32, {b, c});
   op.number("eps", a.eps, 0);
-  op.dtype("dtype", a.dtype, kFloats);
+  op.dtype("dtype", a.dtype, kAnyFloats);
+  op.out_scales(a.out_scales, a.dtype, a.x.shape);
   return op.result(a.dtype, a.x.shape);
 }
 

@@ -89,6 +89,16 @@ void Contract::exactly(const char* name, const TensorView& view, DType dtype, co
   if (!is(view, dtype, shape)) fail(name, describe(view), text(shape.text(), " ", fsv::name_of(dtype)));
 }
 
+void Contract::scales(const char* name, const TensorView& view, const Shape& x) const {
+  require(is(view, DType::f32, row_scales(x)) || is(view, DType::f32, group_scales(x)), name, view,
+          row_scales(x), " or ", group_scales(x), " f32");
+}
+
+void Contract::out_scales(const TensorView& view, DType dtype, const Shape& y) const {
+  if (dtype == DType::f8e4m3) return optional("out_scales", view, DType::f32, group_scales(y));
+  require(!view, "out_scales", view, "nothing beside a result that is not f8e4m3");
+}
+
 void Contract::range(const char* name, int64_t value, int64_t least, int64_t most) const {
   if (value < least || value > most) fail(name, text(value), text("from ", least, " to ", most));
 }

@@ -73,6 +73,12 @@ class Contract {
   void weight(const char* name, const TensorView& view, const char* pattern, DTypes dtypes,
               Layout layout) const;
 
+  /// The scales of an x of fp8: of its rows or of its groups.
+  void scales(const char* name, const TensorView& view, const Shape& x) const;
+  /// What goes with a result of `dtype` and shape `y`: scales for fp8, which an op gives like its result, so
+  /// they are not there yet when the caller asks for shapes; else nothing.
+  void out_scales(const TensorView& view, DType dtype, const Shape& y) const;
+
   void range(const char* name, int64_t value, int64_t least, int64_t most) const;
   /// Finite and at least `least`.
   void number(const char* name, double value, double least) const;

@@ -34,8 +34,8 @@ Cost cost(const LinearArgs& a) {
   const TensorSpec y = check(a);
   const double multiply = 2.0 * static_cast<double>(a.x.shape[-1]);
   const double epilogue = steps({&a.bias, &a.gate, &a.residual}) + flops(a.activation);
-  return {elements(y) * (multiply + epilogue),
-          moved(y, {&a.x, &a.x_scale, &a.weight, &a.weight_scale, &a.bias, &a.gate, &a.residual})};
+  return {elements(y) * (multiply + epilogue), moved(y, {&a.x, &a.x_scale, &a.weight, &a.weight_scale,
+                                                         &a.bias, &a.gate, &a.residual, &a.out_scales})};
 }
 
 Cost cost(const AttentionArgs& a) {
@@ -53,8 +53,9 @@ Cost cost(const LinearAttentionArgs& a) {
 Cost cost(const LayerMemoryArgs& a) {
   const TensorSpec y = check(a);
   const double norm = 5, modulate = 2, states = a.count;
-  Cost cost = {elements(y) * (4 * states + (a.pre_mix ? states : 1) * norm + modulate),
-               moved(y, {&a.router_input, &a.router, &a.router_bias, &a.scale, &a.shift, &a.weights})};
+  Cost cost = {
+      elements(y) * (4 * states + (a.pre_mix ? states : 1) * norm + modulate),
+      moved(y, {&a.router_input, &a.router, &a.router_bias, &a.scale, &a.shift, &a.weights, &a.out_scales})};
   for (int i = 0; i < a.count; i++) cost.bytes += bytes(a.states[i]);
   return cost;
 }
@@ -62,7 +63,7 @@ Cost cost(const LayerMemoryArgs& a) {
 Cost cost(const NormModulateArgs& a) {
   const TensorSpec y = check(a);
   return {elements(y) * ((a.rms ? 3 : 5) + steps({&a.weight, &a.bias, &a.scale, &a.shift})),
-          moved(y, {&a.x, &a.weight, &a.bias, &a.scale, &a.shift})};
+          moved(y, {&a.x, &a.weight, &a.bias, &a.scale, &a.shift, &a.out_scales})};
 }
 
 Cost cost(const QkNormRopeArgs& a) {

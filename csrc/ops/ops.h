@@ -22,13 +22,30 @@ struct Cost {
   double bytes = 0;
 };
 
+/// fp8 comes with f32 scales, value = f8e4m3 * scale: one a row, [...] for x [..., K], or one for kScaleGroup
+/// channels of a row, [..., ceil(K / kScaleGroup)]. Ops that quantise their result give it the latter.
+inline constexpr int64_t kScaleGroup = 128;
+inline Shape row_scales(Shape x) {
+  x.rank--;
+  return x;
+}
+inline Shape group_scales(Shape x) {
+  x[-1] = (x[-1] + kScaleGroup - 1) / kScaleGroup;
+  return x;
+}
+/// Scales of a row of x; 0 where all of the row has one.
+inline int64_t scale_groups(const TensorView& scales, const TensorView& x) {
+  return scales.shape.rank == x.shape.rank ? scales.shape[-1] : 0;
+}
+
 /// y = residual + gate * act(x W^T + bias).
 /// x [..., K]; weight [N, K] (plain, or packed_linear; f8e4m3 with weight_scale f32 [N]); x of f8e4m3 has
-/// x_scale f32 [...] (of quantize_fp8) and a plain weight of f8e4m3; bias f32 [N];
+/// x_scale, a scale a row or a group, and a plain weight of f8e4m3; bias f32 [N];
 /// gate f32 [B, N] with B = x.shape[0] (constant over the tokens of a sample), or of the result's dtype and
-/// shape; residual of the result's dtype and shape. Result [..., N] of `dtype` (f32 or bf16).
+/// shape; residual of the result's dtype and shape. Result [..., N] of `dtype`: f32, bf16, or f8e4m3 with
+/// out_scales for groups, without gate and residual then.
 struct LinearArgs {
-  TensorView x, x_scale, weight, weight_scale, bias, gate, residual, out;
+  TensorView x, x_scale, weight, weight_scale, bias, gate, residual, out, out_scales;
   Activation activation = Activation::none;
   DType dtype = DType::f32;
 };
@@ -55,20 +72,22 @@ inline constexpr int kMaxStates = 64;
 /// Layer memory (paper eq. 6-8). states: `count` tensors [B, N, C]; router_input [B, N, C]; router [count,
 /// C]; router_bias f32 [count]; w = softmax(router_input router^T + bias) per token, in f32; post_mix: y =
 /// LN(sum_i w_i X_i) (1 + scale) + shift; pre_mix: y = (sum_i w_i LN(X_i)) (1 + scale) + shift. scale, shift
-/// f32 [B, C]. Result [B, N, C]; weights, if given, receives w, f32 [B, N, count].
+/// f32 [B, C]. Result [B, N, C] of `dtype`: that of the states, or f8e4m3 with out_scales for groups.
+/// weights, if given, receives w, f32 [B, N, count].
 struct LayerMemoryArgs {
   TensorView states[kMaxStates];
   int count = 0;
-  TensorView router_input, router, router_bias, scale, shift, weights, out;
+  TensorView router_input, router, router_bias, scale, shift, weights, out, out_scales;
   bool pre_mix = false;
   float eps = 1e-6f;
+  DType dtype = DType::f32;
 };
 
 /// Norm over the last axis, then modulation: y = (norm(x) * weight + bias) (1 + scale) + shift.
 /// x [B, ..., C]; weight, bias f32 [C]; scale, shift f32 [B, C]. `rms`: x / sqrt(mean x^2 + eps) (T5), else
-/// LayerNorm. Result as x, of `dtype`.
+/// LayerNorm. Result as x, of `dtype`: f32, bf16, or f8e4m3 with out_scales for groups.
 struct NormModulateArgs {
-  TensorView x, weight, bias, scale, shift, out;
+  TensorView x, weight, bias, scale, shift, out, out_scales;
   bool rms = false;
   float eps = 1e-6f;
   DType dtype = DType::f32;
@@ -231,13 +250,13 @@ struct ToRgb8Args {
   TensorView x, out;
 };
 
-/// Row-scaled fp8: scales[r] = max|x[r]| / 448 (1 for a row of zeros), values = x / scale. x [..., K] f32 or
-/// bf16; values f8e4m3 like x (that is `out`), scales f32 [...].
+/// x [..., K] f32 or bf16 as f8e4m3 (that is `out`) with scales for rows or for groups, whichever shape they
+/// have: scale = max|x| / 448 over a row or group (1 for zeros), values = x / scale.
 struct QuantizeFp8Args {
   TensorView x, scales, out;
 };
 
-/// values f8e4m3 [..., K] * scales f32 [...], of `dtype`.
+/// values f8e4m3 [..., K] * scales of rows or groups, of `dtype`.
 struct DequantizeFp8Args {
   TensorView x, scales, out;
   DType dtype = DType::f32;

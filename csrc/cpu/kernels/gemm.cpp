@@ -176,10 +176,13 @@ void pack(const PackTask& task) {
   }
 }
 
-void copy_fp8_row(const uint8_t* from, float scale, int64_t k, DType to_dtype, void* to) {
+/// `scales`: one for every kScaleGroup elements, or one for all.
+void copy_fp8_row(const uint8_t* from, const float* scales, bool grouped, int64_t k, DType to_dtype,
+                  void* to) {
   for (int64_t i = 0; i < k; i += kLanes) {
     const int64_t n = k - i < kLanes ? k - i : kLanes;
     float values[kLanes] = {};
+    const float scale = scales[grouped ? i / kScaleGroup : 0];
     for (int64_t j = 0; j < n; j++) values[j] = kF8.at[from[i + j]] * scale;
     uint16_t halves[kLanes];
     store_bf16_some(halves, load(values), kLanes);
@@ -199,7 +202,9 @@ void copy_rows(const CopyRowsTask& task) {
       continue;
     }
     if (task.from_dtype == DType::f8e4m3) {
-      copy_fp8_row(reinterpret_cast<const uint8_t*>(from), task.scales[r], task.k, task.to_dtype, to);
+      copy_fp8_row(reinterpret_cast<const uint8_t*>(from),
+                   task.scales + r * (task.scale_groups > 0 ? task.scale_groups : 1), task.scale_groups > 0,
+                   task.k, task.to_dtype, to);
       continue;
     }
     const uint16_t* halves = reinterpret_cast<const uint16_t*>(from);

@@ -89,11 +89,12 @@ struct PackTask {
 };
 
 /// Rows of f32 or bf16 copied (or widened, bf16 -> f32) to another place and stride. Rows of f8e4m3 are
-/// multiplied by their scale and rounded to bf16, and widened from there.
+/// multiplied by their scales and rounded to bf16, and widened from there.
 struct CopyRowsTask {
   const void* from = nullptr;
   DType from_dtype = DType::f32, to_dtype = DType::f32;
-  const float* scales = nullptr;           ///< [rows], of f8e4m3
+  const float* scales = nullptr;  ///< of f8e4m3: [rows] or [rows, scale_groups]
+  int64_t scale_groups = 0;
   int64_t from_stride = 0, to_stride = 0;  ///< bytes
   int64_t rows = 0, k = 0;
   void* to = nullptr;

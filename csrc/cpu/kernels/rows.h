@@ -130,11 +130,12 @@ struct Rgb8Task {
   DType dtype;  ///< the one that is not u8
 };
 
-/// Values [rows, channels] f8e4m3 with a scale a row, from or to `dtype`. A range is of rows.
+/// Values [rows, channels] f8e4m3 with a scale a group, from or to `dtype`. A range is of rows.
 struct Fp8Task {
   const void* x;
   void* out;
-  float* scales;  ///< [rows], written by quantize, read by dequantize
+  float* scales;  ///< [rows, ceil(channels / group)], written by quantize, read by dequantize
+  int64_t group;  ///< channels with one scale: kScaleGroup, or all of a row
   DType dtype;
   int64_t channels;
 };

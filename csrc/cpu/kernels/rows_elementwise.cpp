@@ -127,29 +127,38 @@ void to_rgb8(const Rgb8Task& task, int64_t begin, int64_t end) {
   });
 }
 
+/// body(scale, first element, elements) of every group of the rows. A row without elements has a scale too.
+template <class Body>
+void each_group(const Fp8Task& task, int64_t begin, int64_t end, const Body& body) {
+  const int64_t groups = task.group == 0 ? 1 : (task.channels + task.group - 1) / task.group;
+  for (int64_t row = begin; row < end; row++)
+    for (int64_t g = 0; g < groups; g++) {
+      const int64_t c = g * task.group, left = task.channels - c;
+      body(task.scales[row * groups + g], row * task.channels + c, left < task.group ? left : task.group);
+    }
+}
+
 void quantize_fp8(const Fp8Task& task, int64_t begin, int64_t end) {
   with_stored(task.dtype, [&](auto stored) {
-    for (int64_t row = begin; row < end; row++) {
-      const auto* x = static_cast<const decltype(stored)*>(task.x) + row * task.channels;
-      F8* out = static_cast<F8*>(task.out) + row * task.channels;
-      float scale = largest_magnitude(x, task.channels) / kF8e4m3Max;
+    each_group(task, begin, end, [&](float& scale, int64_t at, int64_t count) {
+      const auto* x = static_cast<const decltype(stored)*>(task.x) + at;
+      F8* out = static_cast<F8*>(task.out) + at;
+      scale = largest_magnitude(x, count) / kF8e4m3Max;
       if (scale == 0) scale = 1;
-      task.scales[row] = scale;
-      each_vector(task.channels, [&](int64_t c, int64_t n)
-                                     FSV_INLINE { store_some(out + c, load_some(x + c, n) / scale, n); });
-    }
+      each_vector(count, [&](int64_t c, int64_t n)
+                             FSV_INLINE { store_some(out + c, load_some(x + c, n) / scale, n); });
+    });
   });
 }
 
 void dequantize_fp8(const Fp8Task& task, int64_t begin, int64_t end) {
   with_stored(task.dtype, [&](auto stored) {
-    for (int64_t row = begin; row < end; row++) {
-      const F8* x = static_cast<const F8*>(task.x) + row * task.channels;
-      auto* out = static_cast<decltype(stored)*>(task.out) + row * task.channels;
-      each_vector(task.channels, [&](int64_t c, int64_t n) FSV_INLINE {
-        store_some(out + c, load_some(x + c, n) * task.scales[row], n);
-      });
-    }
+    each_group(task, begin, end, [&](float scale, int64_t at, int64_t count) {
+      const F8* x = static_cast<const F8*>(task.x) + at;
+      auto* out = static_cast<decltype(stored)*>(task.out) + at;
+      each_vector(count, [&](int64_t c, int64_t n)
+                             FSV_INLINE { store_some(out + c, load_some(x + c, n) * scale, n); });
+    });
   });
 }
 

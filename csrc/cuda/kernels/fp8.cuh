@@ -1,5 +1,5 @@
-// fp8 e4m3 with a scale a row, to and from f32 and bf16, and the packing of a linear layer's weight. A warp
-// takes a row.
+// fp8 e4m3 with a scale for a row or for groups of its channels, to and from f32 and bf16, and the packing of
+// a linear layer's weight. A warp takes a row, 128 channels at a time: one group.
 #pragma once
 #include "core/dtype.h"
 #include "cuda/kernels/gemm_epilogue.cuh"
@@ -9,8 +9,8 @@ namespace fsv::cuda::kernels {
 struct Fp8Args {
   const void* x = nullptr;
   void* out = nullptr;
-  float* scales = nullptr;  ///< [rows]
-  int64_t rows = 0, channels = 0;
+  float* scales = nullptr;  ///< [rows], or [rows, groups]
+  int64_t rows = 0, channels = 0, groups = 0;
   bool f32 = false;  ///< of what is not fp8
 };
 
@@ -41,17 +41,39 @@ FSV_DEVICE Quad load_fp8(const uint8_t* from, int count) {
   return {ptx::e4m3_lo(word), ptx::e4m3_hi(word), ptx::e4m3_lo(word >> 16), ptx::e4m3_hi(word >> 16)};
 }
 
-/// scales[row] = max |x| / 448 (1 for zeros), out = x / scale. The second pass over the row finds it in L1.
+FSV_DEVICE float magnitude(const Quad& q) {
+  return fmaxf(fmaxf(fabsf(q.v[0]), fabsf(q.v[1])), fmaxf(fabsf(q.v[2]), fabsf(q.v[3])));
+}
+
+static_assert(kScaleGroup == 32 * 4, "a warp takes a group at once");
+
+/// Quantises a row group by group, in one pass.
+FSV_DEVICE void quantize_groups(const Fp8Args& args, int64_t row) {
+  const int64_t at = row * args.channels;
+  FSV_ROLLED for (int64_t g = 0; g < args.groups; g++) {  // the whole warp: it meets in shuffles
+    const int64_t c = g * kScaleGroup + ptx::lane_id() * 4;
+    const int count = args.channels - c >= 4  ? 4
+                      : args.channels - c > 0 ? static_cast<int>(args.channels - c)
+                                              : 0;
+    Quad q = load_quad(args.x, at + c, args.f32, count);
+    const float scale = fp8_scale(largest_of_lanes<32>(magnitude(q)));
+    if (ptx::lane_id() == 0) ptx::stg(args.scales + row * args.groups + g, scale);
+    FSV_UNROLL for (int i = 0; i < 4; i++) q.v[i] /= scale;
+    store_fp8(static_cast<uint8_t*>(args.out) + at + c, count, q);
+  }
+}
+
+/// scale = max |x| / 448 (1 for zeros), out = x / scale. The second pass over a row with one scale finds it
+/// in L1.
 FSV_KERNEL void FSV_BOUNDS(32 * kRowWarps, 1) quantize_fp8_rows(FSV_GRID_CONSTANT Fp8Args args) {
   const int64_t row = warp_row(), at = row * args.channels;
   if (row >= args.rows) return;
+  if (args.groups > 0) return quantize_groups(args, row);
   float largest = 0;
   each_four(args.channels, [&](int64_t c, int count) {
-    const Quad q = load_quad(args.x, at + c, args.f32, count);
-    FSV_UNROLL for (int i = 0; i < 4; i++) largest = fmaxf(largest, fabsf(q.v[i]));
+    largest = fmaxf(largest, magnitude(load_quad(args.x, at + c, args.f32, count)));
   });
-  FSV_UNROLL for (int lane = 16; lane > 0; lane /= 2) largest = fmaxf(largest, ptx::shfl_xor(largest, lane));
-  const float scale = largest == 0 ? 1.0f : largest / kF8e4m3Max;
+  const float scale = fp8_scale(largest_of_lanes<32>(largest));
   if (ptx::lane_id() == 0) ptx::stg(args.scales + row, scale);
   each_four(args.channels, [&](int64_t c, int count) {
     Quad q = load_quad(args.x, at + c, args.f32, count);
@@ -63,8 +85,8 @@ FSV_KERNEL void FSV_BOUNDS(32 * kRowWarps, 1) quantize_fp8_rows(FSV_GRID_CONSTAN
 FSV_KERNEL void FSV_BOUNDS(32 * kRowWarps, 1) dequantize_fp8_rows(FSV_GRID_CONSTANT Fp8Args args) {
   const int64_t row = warp_row(), at = row * args.channels;
   if (row >= args.rows) return;
-  const float scale = ptx::ldg(args.scales + row);
   each_four(args.channels, [&](int64_t c, int count) {
+    const float scale = ptx::ldg(args.scales + (args.groups > 0 ? row * args.groups + c / kScaleGroup : row));
     Quad q = load_fp8(static_cast<const uint8_t*>(args.x) + at + c, count);
     FSV_UNROLL for (int i = 0; i < 4; i++) q.v[i] *= scale;
     store_quad(args.out, at + c, args.f32, count, q);

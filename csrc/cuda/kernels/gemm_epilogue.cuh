@@ -8,6 +8,7 @@
 // neighbours at a time.
 #pragma once
 #include "cuda/kernels/activation.cuh"
+#include "cuda/kernels/scale.cuh"
 
 namespace fsv::cuda::kernels {
 
@@ -20,6 +21,7 @@ struct GemmEpilogue {
   const void* gate = nullptr;        ///< f32 [m / gate_rows, n], or like the result where gate_rows is 0
   const void* residual = nullptr;    ///< as the result
   void* out = nullptr;
+  float* out_scales = nullptr;  ///< [m, ceil(n / 128)], where the result is fp8
   int64_t m = 0, n = 0;
   int64_t gate_rows = 0;
   Activation activation = Activation::none;

@@ -4,7 +4,7 @@
 //
 // fp8 becomes bf16 on the way. A bf16 x meets a weight of bf16(value * scale), just what `pack` makes of it;
 // an fp8 x and its weight are multiplied as their values, which bf16 has exactly, and the epilogue applies
-// both scales.
+// both scales; scales of groups of x are multiplied in before, as those of a weight are.
 //
 // Every sum runs over k in steps of one mma, whatever the tile: a row's bits depend on nothing but the row.
 #pragma once
@@ -30,9 +30,10 @@ struct MmaTile {
 /// x or W as it lies in memory: `rows` rows of k elements.
 struct MmaOperand {
   const void* data = nullptr;
-  const float* scale = nullptr;  ///< [rows], multiplied in
+  const float* scale = nullptr;  ///< [rows] or [rows, groups], multiplied in
   int64_t rows = 0, stride = 0;  ///< elements
   bool fp8 = false;
+  int64_t groups = 0;
 
   /// Whether every row begins at 16 bytes, and has them for every chunk of k that it begins.
   FSV_DEVICE bool by_chunks() const { return !fp8 && stride % 8 == 0 && aligned(data, 16); }
@@ -50,7 +51,8 @@ FSV_DEVICE float operand_value(const MmaOperand& a, int64_t row, int64_t k) {
   const int64_t at = row * a.stride + k;
   if (!a.fp8) return ptx::bf16_lo(ptx::ldg(static_cast<const uint16_t*>(a.data) + at));
   const float value = ptx::e4m3_lo(ptx::ldg(static_cast<const uint8_t*>(a.data) + at));
-  return a.scale ? value * ptx::ldg(a.scale + row) : value;
+  if (!a.scale) return value;
+  return value * ptx::ldg(a.scale + (a.groups > 0 ? row * a.groups + k / kScaleGroup : row));
 }
 
 /// Brings eight elements from k on to shared memory; zeros where x or W has none.

@@ -45,7 +45,10 @@ struct GemmArgs {
   int m = 0, n = 0, k = 0;
   TileOrder order;      ///< of what a cluster computes: `cluster` tiles below each other
   int cluster = 1;      ///< 1, or 2: both blocks load half of W's tile for both
-  bool by_tma = false;  ///< the result is bf16 and TMA can address its rows
+  bool by_tma = false;  ///< the result is bf16 or fp8 and TMA can address its rows
+  /// Of groups of an fp8 x, [m, groups]: a group is a step along k. Null: none, or of rows, in the epilogue.
+  const float* x_scales = nullptr;
+  int groups = 0;
   GemmEpilogue epilogue;
 };
 
@@ -108,11 +111,26 @@ FSV_DEVICE void load_tiles(const GemmArgs& args, const GemmShared<Tile>& shared,
   });
 }
 
-/// The 64 x kN sums of a warpgroup over one tile's depth. `after_first` runs when the first products are
-/// under way.
+/// What the two rows of a thread are multiplied by, step by step. Of a row that is not there: anything.
+struct StepScales {
+  const float *upper = nullptr, *lower = nullptr;
+
+  FSV_DEVICE StepScales(const GemmArgs& args, int row) {
+    if (!args.x_scales) return;
+    const int mine = row + threadIdx.x / 32 % 4 * 16 + ptx::lane_id() / 4, last = args.m - 1;
+    upper = args.x_scales + int64_t{mine < last ? mine : last} * args.groups;
+    lower = args.x_scales + int64_t{mine + 8 < last ? mine + 8 : last} * args.groups;
+  }
+  FSV_DEVICE float2 operator[](int step) const {
+    return upper ? float2{ptx::ldg(upper + step), ptx::ldg(lower + step)} : float2{1, 1};
+  }
+};
+
+/// The 64 x kN sums of a warpgroup over one tile's depth, from `row` on. `after_first` runs when the first
+/// products are under way.
 template <class Tile, class AfterFirst>
-FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, int group, RingPlace<Tile>& at,
-                         float (&sums)[Tile::kN / 2], const AfterFirst& after_first) {
+FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, int group, int row,
+                         RingPlace<Tile>& at, float (&sums)[Tile::kN / 2], const AfterFirst& after_first) {
   const int steps = (args.k + Tile::kK - 1) / Tile::kK, thread = threadIdx.x % 128;
   // Stages whose W came from both blocks of a cluster are free when both have used them.
   const auto release = [&](int stage) {
@@ -151,15 +169,19 @@ FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, i
     ptx::wgmma_wait<0>(sums);
     release(previous);
   } else {
-    // Tensor cores add fp8 products with few bits: sums of 128 are promoted to f32 (DeepGEMM).
+    // Tensor cores add fp8 products with few bits: sums of 128 are promoted to f32 (DeepGEMM), and scaled.
+    static_assert(Tile::kK == kScaleGroup);
+    const StepScales scales(args, row);
     float part[Tile::kN / 2];
     FSV_UNROLL for (float& sum : sums) sum = 0;
     for (int step = 0; step < steps; step++, at.advance()) {
       multiply_step(part, false);
       if (step == 0) after_first();
+      const float2 scale = scales[step];
       ptx::wgmma_wait<0>(part);
       release(at.stage);
-      FSV_UNROLL for (int i = 0; i < Tile::kN / 2; i++) sums[i] += part[i];
+      FSV_UNROLL for (int i = 0; i < Tile::kN / 2; i++) sums[i] =
+          fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[i]);
     }
   }
 }
@@ -194,6 +216,16 @@ struct RowTerms {
   }
 };
 
+/// act(sum * scales + bias) of the two neighbours of each row from column `left` on.
+FSV_DEVICE void finish_pairs(const GemmEpilogue& e, const RowTerms& upper, const RowTerms& lower, int left,
+                             float* v) {
+  const ColumnTerms column(e, left);
+  v[0] = fmaf(v[0], upper.scale * column.scale.x, column.bias.x);
+  v[1] = fmaf(v[1], upper.scale * column.scale.y, column.bias.y);
+  v[2] = fmaf(v[2], lower.scale * column.scale.x, column.bias.x);
+  v[3] = fmaf(v[3], lower.scale * column.scale.y, column.bias.y);
+}
+
 /// Finishes a warpgroup's sums into its staging, as boxes of kPanel columns in TMA's swizzle; the residual
 /// lies there already. ldmatrix and stmatrix deal out 8 x 8 elements just as wgmma does its sums.
 template <class Tile>
@@ -213,13 +245,7 @@ FSV_DEVICE void finish_sums(const GemmEpilogue& e, const float (&sums)[Tile::kN 
     float v[8];
     FSV_UNROLL for (int i = 0; i < 8; i++) v[i] = sums[c / 2 + i];
     const int left = col + c + lane % 4 * 2;
-    FSV_UNROLL for (int h = 0; h < 2; h++) {
-      const ColumnTerms column(e, left + 8 * h);
-      v[4 * h] = fmaf(v[4 * h], upper.scale * column.scale.x, column.bias.x);
-      v[4 * h + 1] = fmaf(v[4 * h + 1], upper.scale * column.scale.y, column.bias.y);
-      v[4 * h + 2] = fmaf(v[4 * h + 2], lower.scale * column.scale.x, column.bias.x);
-      v[4 * h + 3] = fmaf(v[4 * h + 3], lower.scale * column.scale.y, column.bias.y);
-    }
+    FSV_UNROLL for (int h = 0; h < 2; h++) finish_pairs(e, upper, lower, left + 8 * h, v + 4 * h);
     activate(e.activation, v);
     float2 gates[4] = {{1, 1}, {1, 1}, {1, 1}, {1, 1}};
     if (e.gate)
@@ -228,6 +254,39 @@ FSV_DEVICE void finish_sums(const GemmEpilogue& e, const float (&sums)[Tile::kN 
         ptx::pack_bf16(fmaf(v[2 * i], gates[i].x, ptx::bf16_lo(residual[i])),
                        fmaf(v[2 * i + 1], gates[i].y, ptx::bf16_hi(residual[i])));
     ptx::stmatrix_x4(at, residual[0], residual[1], residual[2], residual[3]);
+  }
+}
+
+/// Finishes a warpgroup's sums as fp8 into its staging, one box of 64 rows of 128 bytes: the tile is one
+/// group of scales wide. A row's columns are with four lanes, which find its largest together. Columns that
+/// are not there are zeros.
+template <class Tile>
+FSV_DEVICE void finish_as_fp8(const GemmEpilogue& e, float (&sums)[Tile::kN / 2], uint32_t staging, int row,
+                              int col) {
+  static_assert(Tile::kN == kScaleGroup);
+  const int lane = ptx::lane_id(), of_warp = threadIdx.x / 32 % 4 * 16 + lane / 4;
+  const RowTerms upper(e, row + of_warp), lower(e, row + of_warp + 8);
+  float largest[2] = {};
+  FSV_UNROLL for (int c = 0; c < Tile::kN; c += 8) {
+    float* v = sums + c / 2;
+    finish_pairs(e, upper, lower, col + c + lane % 4 * 2, v);
+    float four[4] = {v[0], v[1], v[2], v[3]};
+    activate(e.activation, four);
+    FSV_UNROLL for (int i = 0; i < 4; i++) {
+      v[i] = four[i];
+      largest[i / 2] = fmaxf(largest[i / 2], fabsf(four[i]));
+    }
+  }
+  FSV_UNROLL for (int half = 0; half < 2; half++) {
+    const int r = of_warp + 8 * half;
+    const float scale = fp8_scale(largest_of_lanes<4>(largest[half])), inverse = 1.0f / scale;
+    if (lane % 4 == 0 && row + r < e.m)
+      ptx::stg(e.out_scales + (row + r) * ((e.n + kScaleGroup - 1) / kScaleGroup) + col / kScaleGroup, scale);
+    FSV_UNROLL for (int c = 0; c < Tile::kN; c += 8) {
+      const float* v = sums + c / 2 + 2 * half;
+      ptx::sts(ptx::swizzle(ptx::SW_128, staging + r * 128 + c + lane % 4 * 2),
+               static_cast<uint16_t>(ptx::pack_e4m3(v[0] * inverse, v[1] * inverse)));
+    }
   }
 }
 
@@ -262,7 +321,7 @@ FSV_DEVICE void multiply_tiles(const GemmArgs& args, const GemmShared<Tile>& sha
   each_tile<Tile>(args, [&](int tile_row, int col) {
     const int row = tile_row + group * 64;
     float sums[Tile::kN / 2];
-    multiply<Tile>(args, shared, group, at, sums, [&] {
+    multiply<Tile>(args, shared, group, row, at, sums, [&] {
       if (!leader) return;
       ptx::bulk_wait_read<0>();  // the tile before this one has left the staging
       if (!staged_residual) return;
@@ -277,11 +336,20 @@ FSV_DEVICE void multiply_tiles(const GemmArgs& args, const GemmShared<Tile>& sha
       ptx::mbar_wait(shared.residual(group), residual_parity);
       residual_parity ^= 1;
     }
-    finish_sums<Tile>(e, sums, staging, row, col);
+    int panels = Tile::kN / Tile::kPanel;
+    if constexpr (Tile::kN == kScaleGroup) {
+      if (e.out_scales) panels = 1;
+      if (e.out_scales)
+        finish_as_fp8<Tile>(e, sums, staging, row, col);
+      else
+        finish_sums<Tile>(e, sums, staging, row, col);
+    } else {
+      finish_sums<Tile>(e, sums, staging, row, col);
+    }
     ptx::fence_proxy_async();
     ptx::bar_sync(1 + group, 128);
     if (leader) {
-      for (int p = 0; p < Tile::kN / Tile::kPanel; p++)
+      for (int p = 0; p < panels; p++)
         ptx::tma_store_2d(out, staging + p * kPanelBytes, col + p * Tile::kPanel, row);
       ptx::bulk_commit();
     }
@@ -290,7 +358,8 @@ FSV_DEVICE void multiply_tiles(const GemmArgs& args, const GemmShared<Tile>& sha
 }
 
 /// Blocks of kThreads threads and kShared bytes, in clusters of args.cluster. Boxes: x [kM, kK], w [kN /
-/// cluster, kK] in 128 byte swizzle; residual and out [64, kPanel] in kPanelSwizzle (only read with by_tma).
+/// cluster, kK] in 128 byte swizzle; residual and out [64, kPanel] in kPanelSwizzle, out [64, 128] in 128
+/// byte swizzle where it is fp8 (only read with by_tma).
 template <class Tile>
 FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1)
     gemm_sm90(FSV_GRID_CONSTANT ptx::TensorMap x, FSV_GRID_CONSTANT ptx::TensorMap w,

@@ -146,6 +146,7 @@ struct MixTask {
   const float* weights;            ///< [tokens, count]
   const float *scale, *shift;      ///< [samples, channels] or null
   void* out;
+  float* out_scales;  ///< of an out of fp8: [tokens, ceil(channels / kScaleGroup)]
   int64_t tokens, tokens_a_sample, channels;
   int count, team;
   float eps;
@@ -175,8 +176,19 @@ FSV_DEVICE void modulate(const MixTask& task, int64_t token, int64_t c, float (&
   combine_with(v, task.shift, sample + c, [](float a, float b) { return a + b; });
 }
 
+/// Stores a token's row after finish(c, values) and modulation.
+template <class Y, int N, class Values, class Finish>
+FSV_DEVICE void store_token(const MixTask& task, int64_t token, Values& row, const Finish& finish) {
+  const int64_t groups = (task.channels + kScaleGroup - 1) / kScaleGroup;
+  store_row<Y, N>(row, static_cast<Y*>(task.out) + token * task.channels, task.out_scales + token * groups,
+                  [&](int64_t c, float(&v)[N]) {
+                    finish(v);
+                    modulate(task, token, c, v);
+                  });
+}
+
 /// LN(sum_i w_i X_i) (1 + scale) + shift.
-template <class T, int N>
+template <class T, class Y, int N>
 FSV_KERNEL void FSV_BOUNDS(kMixThreads, kMixBlocks) mix_then_norm(MixTask task) {
   Team team(task.team);
   team.each_row(task.tokens, [&](int64_t token, bool present) {
@@ -206,17 +218,15 @@ FSV_KERNEL void FSV_BOUNDS(kMixThreads, kMixBlocks) mix_then_norm(MixTask task) 
     const float size = static_cast<float>(task.channels);
     const float mean = team.sum(row.sum()) / size;
     const float factor = 1.0f / sqrtf(team.sum(row.squares(mean)) / size + task.eps);
-    row.each([&](int64_t c, float(&v)[N]) {
+    store_token<Y, N>(task, token, row, [&](float(&v)[N]) {
       FSV_UNROLL
       for (int n = 0; n < N; n++) v[n] = (v[n] - mean) * factor;
-      modulate(task, token, c, v);
-      store(static_cast<T*>(task.out) + token * task.channels + c, v);
     });
   });
 }
 
 /// (sum_i w_i LN(X_i)) (1 + scale) + shift.
-template <class T, int N>
+template <class T, class Y, int N>
 FSV_KERNEL void FSV_BOUNDS(kMixThreads, kMixBlocks) norm_then_mix(MixTask task) {
   const float size = static_cast<float>(task.channels);
   const uint32_t norms = ptx::smem_base() + kRowShared;
@@ -270,10 +280,7 @@ FSV_KERNEL void FSV_BOUNDS(kMixThreads, kMixBlocks) norm_then_mix(MixTask task) 
       return sum;
     };
     Row<N, kMixHeld<N>, decltype(mixture)> row(team, present ? task.channels : 0, mixture, mixed);
-    row.each([&](int64_t c, float(&v)[N]) {
-      modulate(task, token, c, v);
-      store(static_cast<T*>(task.out) + token * task.channels + c, v);
-    });
+    store_token<Y, N>(task, token, row, [](float(&)[N]) {});
   });
 }
 

@@ -25,6 +25,7 @@ FSV_DEVICE void combine_with(float (&v)[N], const T* vector, int64_t at, const O
 struct NormTask {
   const void* x;
   void* out;
+  float* out_scales;     ///< of an out of fp8: [rows, ceil(channels / kScaleGroup)]
   const void* residual;  ///< as x
   const float *weight, *bias;
   const float *scale, *shift;  ///< [samples, channels]
@@ -36,8 +37,7 @@ struct NormTask {
 };
 
 /// out = act((norm(x) * weight + bias) * (1 + scale) + shift + residual); vectors that are null are not
-/// there. The row is in registers until its results are stored: a row-scaled fp8 output needs only one more
-/// pass over them before, for the largest.
+/// there.
 template <class X, class Y, int N>
 FSV_KERNEL void FSV_BOUNDS(kRowThreads, 2) norm_rows(NormTask task) {
   const auto add = [](float a, float b) { return a + b; };
@@ -51,17 +51,19 @@ FSV_KERNEL void FSV_BOUNDS(kRowThreads, 2) norm_rows(NormTask task) {
     const float mean = task.rms ? 0.0f : team.sum(values.sum()) / size;
     const float factor = 1.0f / sqrtf(team.sum(values.squares(mean)) / size + task.eps);
     const int64_t sample = row / task.rows_a_sample * task.channels;
-    values.each([&](int64_t c, float(&v)[N]) {
-      FSV_UNROLL
-      for (int n = 0; n < N; n++) v[n] = (v[n] - mean) * factor;
-      combine_with(v, task.weight, c, multiply);
-      combine_with(v, task.bias, c, add);
-      combine_with(v, task.scale, sample + c, [](float a, float scale) { return a * (1.0f + scale); });
-      combine_with(v, task.shift, sample + c, add);
-      combine_with(v, static_cast<const X*>(task.residual), first + c, add);
-      activate(task.activation, v);
-      store(static_cast<Y*>(task.out) + first + c, v);
-    });
+    const int64_t groups = (task.channels + kScaleGroup - 1) / kScaleGroup;
+    store_row<Y, N>(values, static_cast<Y*>(task.out) + first, task.out_scales + row * groups,
+                    [&](int64_t c, float(&v)[N]) {
+                      FSV_UNROLL
+                      for (int n = 0; n < N; n++) v[n] = (v[n] - mean) * factor;
+                      combine_with(v, task.weight, c, multiply);
+                      combine_with(v, task.bias, c, add);
+                      combine_with(v, task.scale, sample + c,
+                                   [](float a, float scale) { return a * (1.0f + scale); });
+                      combine_with(v, task.shift, sample + c, add);
+                      combine_with(v, static_cast<const X*>(task.residual), first + c, add);
+                      activate(task.activation, v);
+                    });
   });
 }
 

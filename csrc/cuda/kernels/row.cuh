@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/scale.cuh"
 
 namespace fsv::cuda::kernels {
 
@@ -118,6 +119,26 @@ class Row {
     for (int64_t c = first_ + kHeld * step_; c < channels_; c += step_) widely(c, source_(c));
   }
 
+  /// body(c, values, present) for every pack in step: as often in all threads that share the row, or a warp
+  /// with its team, so that they may meet in shuffles. Packs that are not there are zeros.
+  template <class Body>
+  FSV_DEVICE void each_in_step(const Body& body) {
+    FSV_UNROLL
+    for (int h = 0; h < kHeld; h++) {
+      const int64_t c = first_ + h * step_;
+      float values[N] = {};
+      if (c < channels_) widen(held_[h], values);
+      body(c, values, c < channels_);
+    }
+    FSV_ROLLED
+    for (int64_t start = kHeld * step_; start < channels_; start += step_) {
+      const int64_t c = first_ + start;
+      float values[N] = {};
+      if (c < channels_) widen(source_(c), values);
+      body(c, values, c < channels_);
+    }
+  }
+
   FSV_DEVICE float sum() {
     float total = 0;
     each([&](int64_t, const float(&v)[N]) {
@@ -164,5 +185,34 @@ class Row {
   Source source_;
   Held held_[kHeld];
 };
+
+/// Lanes whose packs of N make one group of channels with a scale. A team that stores fp8 is no smaller.
+template <int N>
+inline constexpr int kScaleLanes = kScaleGroup / N;
+
+/// Stores a row after finish(c, values) of every pack, its elements at `out` and, of fp8, the groups' scales
+/// at `scales`.
+template <class Y, int N, class Values, class Finish>
+FSV_DEVICE void store_row(Values& row, Y* out, float* scales, const Finish& finish) {
+  if constexpr (!std::is_same_v<Y, F8e4m3>) {
+    row.each([&](int64_t c, float(&v)[N]) {
+      finish(c, v);
+      store(out + c, v);
+    });
+  } else {
+    row.each_in_step([&](int64_t c, float(&v)[N], bool present) {
+      if (present) finish(c, v);
+      float largest = 0;
+      FSV_UNROLL
+      for (int n = 0; n < N; n++) largest = fmaxf(largest, fabsf(v[n]));
+      const float scale = fp8_scale(largest_of_lanes<kScaleLanes<N>>(largest)), inverse = 1.0f / scale;
+      if (!present) return;
+      if (c % kScaleGroup == 0) ptx::stg(scales + c / kScaleGroup, scale);
+      FSV_UNROLL
+      for (int n = 0; n < N; n++) v[n] *= inverse;
+      store(out + c, v);
+    });
+  }
+}
 
 }  // namespace fsv::cuda::kernels

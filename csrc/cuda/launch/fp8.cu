@@ -1,4 +1,4 @@
-// fp8 with a scale a row, and the packing of linear layers' weights, fp8 or not.
+// The fp8 conversions, and the packing of linear layers' weights, fp8 or not.
 #include "cuda/backend.h"
 #include "cuda/kernels/fp8.cuh"
 #include "cuda/launch/linear_plan.h"
@@ -14,6 +14,7 @@ kernels::Fp8Args fp8_args(const TensorView& x, const TensorView& scales, const T
   args.scales = scales.as<float>();
   args.rows = x.shape.elements(0, x.shape.rank - 1);
   args.channels = x.shape[-1];
+  args.groups = scale_groups(scales, x);
   args.f32 = plain == DType::f32;
   return args;
 }

@@ -54,13 +54,13 @@ struct Prepared {
 kernels::GemmEpilogue epilogue_of(const LinearArgs& args, const Matrices& of) {
   kernels::GemmEpilogue e;
   e.bias = args.bias.as<float>();
-  if (args.x_scale) {  // else the weight's scales are multiplied in before
-    e.row_scale = args.x_scale.as<float>();
-    e.col_scale = args.weight_scale.as<float>();
-  }
+  // Beside an x of bf16 the weight's scales are multiplied in before, and scales of groups always are.
+  if (args.x_scale) e.col_scale = args.weight_scale.as<float>();
+  if (args.x_scale && scale_groups(args.x_scale, args.x) == 0) e.row_scale = args.x_scale.as<float>();
   e.gate = args.gate.data;
   e.residual = args.residual.data;
   e.out = args.out.data;
+  e.out_scales = args.out_scales.as<float>();
   e.m = of.m;
   e.n = of.n;
   const bool gate_like_result = args.gate.shape.elements() == of.m * of.n && args.gate.dtype == args.dtype;
@@ -74,8 +74,8 @@ kernels::GemmEpilogue epilogue_of(const LinearArgs& args, const Matrices& of) {
 /// once.
 bool stores_by_tma(const kernels::GemmEpilogue& e) {
   const auto pairs = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 8 == 0; };
-  return !e.out_f32 && can_be_mapped(e.out, 2 * e.n) && can_be_mapped(e.residual, 2 * e.n) && pairs(e.bias) &&
-         pairs(e.col_scale) && pairs(e.gate);
+  return !e.out_f32 && can_be_mapped(e.out, e.out_scales ? e.n : 2 * e.n) &&
+         can_be_mapped(e.residual, 2 * e.n) && pairs(e.bias) && pairs(e.col_scale) && pairs(e.gate);
 }
 
 CUtensorMap rows_map(DType dtype, const void* data, int64_t rows, int64_t cols, int box_rows, int box_cols,
@@ -100,13 +100,19 @@ void launch_wgmma(cudaStream_t stream, const LinearArgs& args, const Matrices& o
   p.cluster = plan.cluster;
   p.epilogue = epilogue_of(args, of);
   p.by_tma = stores_by_tma(p.epilogue);
+  if (args.x_scale && !p.epilogue.row_scale) {
+    p.x_scales = args.x_scale.as<float>();
+    p.groups = static_cast<int>(scale_groups(args.x_scale, args.x));
+  }
   const auto x = rows_map(dtype, of.x, of.m, of.k, Tile::kM, Tile::kK, ptx::SW_128);
   const auto w = rows_map(dtype, of.w, of.n, of.k, Tile::kN / plan.cluster, Tile::kK, ptx::SW_128);
   CUtensorMap residual = {}, out = {};
   const auto panels = [&](const TensorView& y) {
     return rows_map(DType::bf16, y.data, of.m, of.n, 64, Tile::kPanel, Tile::kPanelSwizzle);
   };
-  if (p.by_tma) out = panels(args.out);
+  if (p.by_tma)
+    out = p.epilogue.out_scales ? rows_map(DType::f8e4m3, args.out.data, of.m, of.n, 64, 128, ptx::SW_128)
+                                : panels(args.out);
   if (p.by_tma && args.residual) residual = panels(args.residual);
   launch(stream, kernels::gemm_sm90<Tile>,
          {.grid = static_cast<unsigned>(plan.blocks),
@@ -146,6 +152,10 @@ void launch_mma(cudaStream_t stream, const LinearArgs& args, const Matrices& of,
   const MmaPlan plan = plan_mma(of.m, of.n, processors);
   kernels::MmaArgs p;
   p.x = {of.x, nullptr, of.m, of.k, args.x.dtype == DType::f8e4m3};
+  if (args.x_scale && scale_groups(args.x_scale, args.x) > 0) {
+    p.x.scale = args.x_scale.as<float>();
+    p.x.groups = scale_groups(args.x_scale, args.x);
+  }
   p.w = {of.w, args.x_scale ? nullptr : args.weight_scale.as<float>(), of.n, of.w_stride,
          of.w_dtype == DType::f8e4m3};
   p.k = of.k;
@@ -176,15 +186,24 @@ void launch_fma(cudaStream_t stream, const LinearArgs& args, const Matrices& of)
          p);
 }
 
+/// Whether the kernel for this product makes a result of fp8 itself.
+bool quantizes(const LinearArgs& args, bool hopper) {
+  const Matrices of(args);
+  return gemm_family(args.x.dtype, of.k, hopper) == GemmFamily::wgmma && stores_by_tma(epilogue_of(args, of));
+}
+
 }  // namespace
 
 size_t CudaBackend::workspace_bytes(const LinearArgs& args) const {
+  if (args.dtype == DType::f8e4m3 && !quantizes(args, card().hopper())) return two_pass_bytes(args);
   return Prepared(args, card().hopper()).bytes();
 }
 
 void CudaBackend::linear(const LinearArgs& args) {
   Matrices of(args);
   if (of.m == 0 || of.n == 0) return;
+  const bool fp8_result = args.dtype == DType::f8e4m3;
+  if (fp8_result && !quantizes(args, card().hopper())) return then_quantize(&CudaBackend::linear, args);
   const Prepared prepared(args, card().hopper());
   if (prepared.w > 0) {
     of.w = workspace<char>();
@@ -199,7 +218,9 @@ void CudaBackend::linear(const LinearArgs& args) {
   }
   switch (gemm_family(args.x.dtype, of.k, card().hopper())) {
     case GemmFamily::wgmma:
-      return launch_wgmma(stream(), args, of, plan_wgmma(args.x.dtype, of.m, of.n, of.k, card().processors));
+      return launch_wgmma(
+          stream(), args, of,
+          plan_wgmma(args.x.dtype, of.m, of.n, of.k, card().processors, fp8_result ? int{kScaleGroup} : 0));
     case GemmFamily::mma:
       return launch_mma(stream(), args, of, card().processors);
     case GemmFamily::fma:

@@ -91,11 +91,14 @@ constexpr WgmmaPlan wgmma_plan(int64_t m, int64_t n, int64_t row_bytes, int mult
   return plan;
 }
 
-/// The candidate of least modelled time. Clusters of two share W's tile, where there are rows for two.
-constexpr WgmmaPlan plan_wgmma(DType dtype, int64_t m, int64_t n, int64_t k, int multiprocessors) {
+/// The candidate of least modelled time, among tiles `only` so wide if that is given. Clusters of two share
+/// W's tile, where there are rows for two.
+constexpr WgmmaPlan plan_wgmma(DType dtype, int64_t m, int64_t n, int64_t k, int multiprocessors,
+                               int only = 0) {
   const int64_t row_bytes = k * static_cast<int64_t>(size_of(dtype));
   WgmmaPlan best;
   const auto consider = [&](int tile_n) {
+    if (only > 0 && tile_n != only) return;
     for (int cluster = 1; cluster <= 2; cluster++) {
       if (cluster == 2 && (m <= detail::kTileRows || multiprocessors < 2)) continue;
       const WgmmaPlan plan = wgmma_plan(m, n, row_bytes, multiprocessors, tile_n, cluster);

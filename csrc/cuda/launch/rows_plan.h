@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "core/dtype.h"
+#include "ops/ops.h"
 
 namespace fsv::cuda {
 
@@ -26,6 +27,10 @@ struct GridPlan {
   Extent grid, block;
   size_t smem = 0;
 };
+
+/// For a result of Y in packs of N: the fewest threads that may share a row (kernels/row.cuh).
+template <class Y, int N>
+inline constexpr int kLeastTeam = std::is_same_v<Y, F8e4m3> ? static_cast<int>(kScaleGroup) / N : 1;
 
 /// body(float{}) or body(Bf16{}).
 template <class Body>
@@ -56,9 +61,10 @@ struct TeamPlan {
   int team;
   GridPlan shape;
 };
-/// Rows of `packs`, of which a thread shall have `held`; at most `most` threads to a row.
-inline TeamPlan plan_teams(int64_t rows, int64_t packs, int held, int most) {
-  const int64_t threads = std::min<int64_t>((packs + held - 1) / held, most);
+/// Rows of `packs`, of which a thread shall have `held`; at least `least` and at most `most` threads to a
+/// row.
+inline TeamPlan plan_teams(int64_t rows, int64_t packs, int held, int most, int least = 1) {
+  const int64_t threads = std::clamp<int64_t>((packs + held - 1) / held, least, most);
   const int team = static_cast<int>(threads <= 32 ? std::bit_ceil(static_cast<uint64_t>(threads))
                                                   : (threads + 31) / 32 * 32);
   const int block = team <= 32 ? 256 : team;

@@ -23,7 +23,11 @@ struct GemmCase {
   Gate gate = Gate::none;
   bool residual = false;
   bool out_f32 = false;
-  bool scales = false;  ///< of the rows of x and W
+  bool scales = false;   ///< of the rows of x and W
+  bool groups = false;   ///< of groups of x, and of the rows of W
+  bool out_fp8 = false;  ///< with scales of groups
+
+  int scales_a_row() const { return groups ? (k + 127) / 128 : 1; }
 };
 
 inline double activate(Activation kind, double x) {
@@ -88,11 +92,16 @@ class GemmProblem {
     if (c.gate == Gate::sample) gate_ = Matrix(random, DType::f32, samples(), c.n, c.n, 1);
     if (c.gate == Gate::element) gate_ = Matrix(random, result, c.m, c.n, c.n, 1);
     if (c.residual) residual_ = Matrix(random, result, c.m, c.n, c.n, 1);
-    if (c.scales) {
-      row_scale_ = Matrix(random, DType::f32, 1, c.m, c.m, 0.5);
+    if (c.scales || c.groups) {
+      x_scale_ = Matrix(random, DType::f32, c.m, c.scales_a_row(), c.scales_a_row(), 0.5);
       col_scale_ = Matrix(random, DType::f32, 1, c.n, c.n, 0.5);
     }
-    out_ = std::make_unique<sim::Global<uint8_t>>(static_cast<size_t>(c.m) * c.n * (c.out_f32 ? 4 : 2));
+    out_ = std::make_unique<sim::Global<uint8_t>>(static_cast<size_t>(c.m) * c.n *
+                                                  (c.out_f32   ? 4
+                                                   : c.out_fp8 ? 1
+                                                               : 2));
+    if (c.out_fp8)
+      out_scales_ = std::make_unique<sim::Global<float>>(static_cast<size_t>(c.m) * out_groups());
     for (int row = 0; row < c.m; row++)
       for (int col = 0; col < c.n; col++) truth_.push_back(compute(row, col));
   }
@@ -102,11 +111,12 @@ class GemmProblem {
   cuda::kernels::GemmEpilogue epilogue() const {
     cuda::kernels::GemmEpilogue e;
     e.bias = static_cast<const float*>(bias_.data());
-    e.row_scale = static_cast<const float*>(row_scale_.data());
+    if (of.scales) e.row_scale = x_scales();
     e.col_scale = static_cast<const float*>(col_scale_.data());
     e.gate = gate_.data();
     e.residual = residual_.data();
     e.out = out_->ptr();
+    if (out_scales_) e.out_scales = out_scales_->ptr();
     e.m = of.m;
     e.n = of.n;
     e.gate_rows = of.gate == Gate::sample ? of.m / samples() : 0;
@@ -119,22 +129,26 @@ class GemmProblem {
   float result(int row, int col) const {
     const size_t at = static_cast<size_t>(row) * of.n + col;
     if (of.out_f32) return reinterpret_cast<const float*>(out_->ptr())[at];
+    if (of.out_fp8) return to_float(F8e4m3{out_->ptr()[at]}) * out_scale(row, col);
     return to_float(reinterpret_cast<const Bf16*>(out_->ptr())[at]);
   }
   /// The result's bytes.
   std::vector<uint8_t> bits() const { return {out_->ptr(), out_->ptr() + out_->size()}; }
 
+  const float* x_scales() const { return static_cast<const float*>(x_scale_.data()); }
   void* out() const { return out_->ptr(); }
   void* residual() const { return residual_.data(); }
 
   /// All elements are within the result's rounding and a little for sums in f32.
   bool right(const std::string& what) const {
-    const double relative = of.out_f32 ? 1e-5 : 0x1p-8;
+    const double relative = of.out_f32 ? 1e-5 : of.out_fp8 ? 0x1.02p-4 : 0x1p-8;
     sim::check::checks++;
     for (int row = 0; row < of.m; row++)
       for (int col = 0; col < of.n; col++) {
         const double wanted = truth(row, col), got = result(row, col);
-        if (std::abs(got - wanted) <= relative * std::abs(wanted) + 5e-5) continue;
+        // fp8 has fewer bits for what is small beside the largest.
+        const double least = of.out_fp8 ? out_scale(row, col) * 0x1.02p-10 + 5e-5 : 5e-5;
+        if (std::abs(got - wanted) <= relative * std::abs(wanted) + least) continue;
         sim::check::fail("values", "%s: (%d, %d) is %g, not %g", what.c_str(), row, col, got, wanted);
         return false;
       }
@@ -157,11 +171,17 @@ class GemmProblem {
   Matrix x, w;
 
  private:
+  int out_groups() const { return (of.n + 127) / 128; }
+  float out_scale(int row, int col) const { return out_scales_->ptr()[row * out_groups() + col / 128]; }
   double compute(int row, int col) const {
     double sum = 0;
-    for (int i = 0; i < of.k; i++)
-      sum += x.values[static_cast<size_t>(row) * of.k + i] * w.values[static_cast<size_t>(col) * of.k + i];
-    if (of.scales) sum *= row_scale_.values[row] * col_scale_.values[col];
+    for (int i = 0; i < of.k; i++) {
+      const double product =
+          x.values[static_cast<size_t>(row) * of.k + i] * w.values[static_cast<size_t>(col) * of.k + i];
+      sum += of.groups ? product * x_scale_.values[row * of.scales_a_row() + i / 128] : product;
+    }
+    if (of.scales) sum *= x_scale_.values[row];
+    if (of.scales || of.groups) sum *= col_scale_.values[col];
     if (of.bias) sum += bias_.values[col];
     double y = activate(of.activation, sum);
     const size_t at = static_cast<size_t>(row) * of.n + col;
@@ -171,8 +191,9 @@ class GemmProblem {
     return of.residual ? y + residual_.values[at] : y;
   }
 
-  Matrix bias_, gate_, residual_, row_scale_, col_scale_;
+  Matrix bias_, gate_, residual_, x_scale_, col_scale_;
   std::unique_ptr<sim::Global<uint8_t>> out_;
+  std::unique_ptr<sim::Global<float>> out_scales_;
   std::vector<double> truth_;
 };
 

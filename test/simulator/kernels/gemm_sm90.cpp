@@ -31,12 +31,18 @@ sim::Report launch(const GemmProblem& p, const Plan& plan, const sim::Options& o
   args.order = {(c.m + Tile::kM * cluster - 1) / (Tile::kM * cluster), (c.n + Tile::kN - 1) / Tile::kN,
                 plan.group};
   args.cluster = cluster;
-  args.by_tma = plan.by_tma && !c.out_f32 && c.n % 8 == 0;
+  args.by_tma = plan.by_tma && !c.out_f32 && c.n % (c.out_fp8 ? 16 : 8) == 0;
+  if (c.groups) {
+    args.x_scales = p.x_scales();
+    args.groups = c.scales_a_row();
+  }
   args.epilogue = p.epilogue();
   const auto x = map(p.x.data(), element, c.m, c.k, {Tile::kK, Tile::kM}, ptx::SW_128);
   const auto w = map(p.w.data(), element, c.n, c.k, {Tile::kK, Tile::kN / cluster}, ptx::SW_128);
   ptx::TensorMap residual{}, out{};
-  if (args.by_tma) {
+  if (c.out_fp8) {
+    out = map(p.out(), 1, c.m, c.n, {128, 64}, ptx::SW_128);
+  } else if (args.by_tma) {
     out = map(p.out(), 2, c.m, c.n, {Tile::kPanel, 64}, Tile::kPanelSwizzle);
     if (c.residual) residual = map(p.residual(), 2, c.m, c.n, {Tile::kPanel, 64}, Tile::kPanelSwizzle);
   }
@@ -85,6 +91,16 @@ bool moves_what_it_must() {
          moved("traffic by chunks", {2, 1, 2, false}, 2 * kOperand);
 }
 
+/// A result of fp8 costs a byte an element and a scale for 128 of them, and no second pass.
+bool writes_fp8_once() {
+  const GemmCase c = {
+      .name = "traffic of fp8", .m = 256, .n = 256, .k = 256, .groups = true, .out_fp8 = true};
+  const GemmProblem p(c, DType::f8e4m3, c.k, c.k);
+  const sim::Report report = launch<GemmTile<Operand::e4m3, 128>>(p, {4, 1, 2}, {});
+  return sim::check::equal(static_cast<int64_t>(report.global_written), 256 * 256 + 256 * 2 * 4,
+                           "traffic of fp8: bytes written");
+}
+
 /// Tensor cores keep 14 bits or so of a sum of fp8 products. Without promotion this error is 1.2e-3.
 bool fp8_sums_are_promoted() {
   sim::Options options;
@@ -111,6 +127,26 @@ bool all() {
          test<bf16, 64>({"f32", 70, 136, 64, true, gelu, Gate::element, true, true}) &&
          test<bf16, 64>({"one row", 1, 8, 8, true, none, Gate::none, true}) &&
          test<e4m3, 64>({"fp8", 140, 136, 400, true, gelu, Gate::none, true, false, true}) &&
+         test<e4m3, 128>({.name = "fp8 in groups",
+                          .m = 140,
+                          .n = 136,
+                          .k = 400,
+                          .bias = true,
+                          .residual = true,
+                          .groups = true}) &&
+         test<e4m3, 128>({.name = "fp8 to fp8",
+                          .m = 150,
+                          .n = 272,
+                          .k = 272,
+                          .bias = true,
+                          .activation = Activation::gelu_tanh,
+                          .groups = true,
+                          .out_fp8 = true},
+                         {3, 1, 2}) &&
+         test<bf16, 128>(
+             {.name = "bf16 to fp8", .m = 300, .n = 144, .k = 136, .activation = silu, .out_fp8 = true},
+             {4, 2, 1}) &&
+         writes_fp8_once() &&
          test<bf16, 64>({"cluster", 300, 136, 648, true, none, Gate::none, true}, {4, 2, 2}) &&
          same_bits_from_every_plan() && moves_what_it_must() && fp8_sums_are_promoted();
 }

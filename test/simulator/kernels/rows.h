@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/launch/rows_plan.h"
+#include "ops/ops.h"
 #include "simulator/check.h"
 
 namespace rows {
@@ -38,6 +39,28 @@ std::vector<double> exact(Global<T>& values) {
 /// Half a unit of the last place that T keeps, with room for f32 arithmetic before it.
 template <class T>
 inline constexpr double kTolerance = sizeof(T) == 2 ? 0x1.2p-8 : 0x1p-19;
+
+/// Rows of fp8 and the scales of their groups stand for what is wanted, as near as three bits behind the
+/// first allow, and every group uses all of fp8's range.
+inline void near_fp8(Global<fsv::F8e4m3>& codes, Global<float>& scales, const std::vector<double>& want,
+                     int64_t channels, const std::string& what) {
+  const int64_t groups = (channels + fsv::kScaleGroup - 1) / fsv::kScaleGroup;
+  std::vector<double> largest(scales.size());
+  for (size_t i = 0; i < want.size(); i++) {
+    const auto at = static_cast<int64_t>(i);
+    const auto group = static_cast<size_t>(at / channels * groups + at % channels / fsv::kScaleGroup);
+    const double scale = scales.ptr()[group], got = fsv::to_float(codes.ptr()[i]) * scale;
+    largest[group] = std::max(largest[group], std::abs(want[i]));
+    sim::check::checks++;
+    if (std::abs(got - want[i]) <= 0x1.02p-4 * std::abs(want[i]) + 0x1.02p-10 * scale) continue;
+    return sim::check::fail("values", "%s: element %zu is %g, not %g", what.c_str(), i, got, want[i]);
+  }
+  for (size_t group = 0; group < largest.size(); group++) {
+    if (std::abs(scales.ptr()[group] * 448 - largest[group]) <= 1e-4 * largest[group]) continue;
+    return sim::check::fail("values", "%s: scale %zu is %g, the largest %g", what.c_str(), group,
+                            static_cast<double>(scales.ptr()[group]), largest[group]);
+  }
+}
 
 template <class... Parameters, class... Arguments>
 sim::Report launch(void (*kernel)(Parameters...), const fsv::cuda::GridPlan& plan,

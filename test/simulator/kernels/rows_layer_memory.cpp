@@ -97,7 +97,21 @@ void memory(const Case& c, bool counted) {
       mix.weights = weights.ptr(), mix.scale = scale.ptr(), mix.shift = shift.ptr(), mix.out = out.ptr();
       mix.tokens = tokens, mix.tokens_a_sample = c.tokens, mix.channels = c.channels;
       mix.count = c.count, mix.team = plan.team, mix.eps = 1e-6f;
-      const auto kernel = pre_mix ? kernels::norm_then_mix<T, N> : kernels::mix_then_norm<T, N>;
+      const auto kernel = pre_mix ? kernels::norm_then_mix<T, T, N> : kernels::mix_then_norm<T, T, N>;
+      if constexpr (std::is_same_v<T, Bf16> && N > 1) {
+        const int64_t groups = (c.channels + kScaleGroup - 1) / kScaleGroup;
+        Global<F8e4m3> codes(size);
+        Global<float> scales(static_cast<size_t>(tokens * groups));
+        kernels::MixTask fp8 = mix;
+        TeamPlan wide = plan_teams(tokens, c.channels / N, kernels::kMixHeld<N>, kernels::kMixThreads,
+                                   kLeastTeam<F8e4m3, N>);
+        wide.shape.smem = kernels::kMixShared;
+        fp8.out = codes.ptr(), fp8.out_scales = scales.ptr(), fp8.team = wide.team;
+        const auto quantising =
+            pre_mix ? kernels::norm_then_mix<T, F8e4m3, N> : kernels::mix_then_norm<T, F8e4m3, N>;
+        if (sim::check::ok(launch(quantising, wide.shape, options, fp8), with))
+          near_fp8(codes, scales, want[pre_mix], c.channels, with + ": fp8");
+      }
       if (sim::check::ok(launch(kernel, plan.shape, options, mix), with))
         sim::check::near(exact(out), want[pre_mix], want[pre_mix].size(), 2 * kTolerance<T>,
                          with + (pre_mix ? ": pre_mix" : ": post_mix"));

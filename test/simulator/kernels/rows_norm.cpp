@@ -37,14 +37,19 @@ void norm(int64_t samples, int64_t rows_a_sample, int64_t channels, bool rms, bo
           all ? (v * weight[c] + bias[c]) * (1.0 + scale[at]) + shift[at] + more[row * channels + c] : v);
     }
   }
-  TeamPlan plan = plan_teams(rows, channels / N, kernels::kNormHeld<N>, kernels::kRowThreads);
+  TeamPlan plan =
+      plan_teams(rows, channels / N, kernels::kNormHeld<N>, kernels::kRowThreads, kLeastTeam<Y, N>);
   plan.shape.smem = kernels::kRowShared;
+  constexpr bool kFp8 = std::is_same_v<Y, F8e4m3>;
+  const int64_t groups = kFp8 ? rows * ((channels + kScaleGroup - 1) / kScaleGroup) : 0;
   // As few blocks as make each do several rows: the sums of one row must not meet those of the next.
   plan.shape.grid.x = std::min(plan.shape.grid.x, 2u);
   for (const sim::Options& options : sim::check::schedules()) {
     Global<Y> out(rows * channels);
+    Global<float> scales(static_cast<size_t>(groups));
     const kernels::NormTask task = {.x = x.ptr(),
                                     .out = out.ptr(),
+                                    .out_scales = scales.ptr(),
                                     .residual = all ? residual.ptr() : nullptr,
                                     .weight = all ? weight.ptr() : nullptr,
                                     .bias = all ? bias.ptr() : nullptr,
@@ -57,12 +62,16 @@ void norm(int64_t samples, int64_t rows_a_sample, int64_t channels, bool rms, bo
                                     .activation = Activation::none,
                                     .rms = rms,
                                     .eps = 1e-6f};
-    if (sim::check::ok(launch(kernels::norm_rows<X, Y, N>, plan.shape, options, task), what))
-      sim::check::near(exact(out), want, want.size(), kTolerance<Y>,
-                       what + ", " + sim::check::name_of(options));
+    const std::string with = what + ", " + sim::check::name_of(options);
+    if (sim::check::ok(launch(kernels::norm_rows<X, Y, N>, plan.shape, options, task), what)) {
+      if constexpr (kFp8)
+        near_fp8(out, scales, want, channels, with);
+      else
+        sim::check::near(exact(out), want, want.size(), kTolerance<Y>, with);
+    }
     if (all || options.schedule != sim::Schedule::order) continue;
     cheap(launch(kernels::norm_rows<X, Y, N>, plan.shape, counting(), task),
-          rows * channels * static_cast<int64_t>(sizeof(X) + sizeof(Y)), what);
+          rows * channels * static_cast<int64_t>(sizeof(X) + sizeof(Y)) + 4 * groups, what);
   }
 }
 
@@ -124,6 +133,11 @@ int main() {
   norm<float, Bf16, 4>(1, 70, 24, false, true);
   norm<float, float, 1>(1, 2, 4321, false, true);  // longer than registers
   norm<Bf16, float, 1>(3, 5, 3, false, true);
+  norm<Bf16, F8e4m3, 8>(2, 3, 5120, false, true);
+  norm<Bf16, F8e4m3, 8>(1, 9, 5120, true, false);
+  norm<Bf16, F8e4m3, 8>(2, 7, 136, false, true);    // a group of one pack
+  norm<Bf16, F8e4m3, 8>(1, 5, 8, false, true);      // lanes without a pack
+  norm<Bf16, F8e4m3, 8>(1, 2, 11016, false, true);  // longer than registers
   rope<Bf16, 8>(3, 40, 128);
   rope<float, 2>(2, 3, 22);
   divisors();
