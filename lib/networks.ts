@@ -12,7 +12,14 @@ import { DIT } from './models/dit.js'
 import { CLIPVision } from './models/image-encoder.js'
 import { LatentUpsampler } from './models/latent-upsampler.js'
 import { UMT5Encoder } from './models/text-encoder.js'
-import { type ComputeType, Parameters, type TensorRequest, type WeightSource } from './parameters.js'
+import {
+  activationsOf,
+  type ComputeType,
+  Parameters,
+  type Precision,
+  type TensorRequest,
+  type WeightSource,
+} from './parameters.js'
 import { expectedTensors, FileWeights } from './weights.js'
 
 /** A network by the name of its folder. */
@@ -46,7 +53,7 @@ export type WeightsOf = (component: Component, device: Device) => WeightSource |
 
 export interface LoadOptions {
   device: Device
-  dtype: ComputeType
+  dtype: Precision
   /** Default: the model folder's own files. */
   weights?: WeightsOf
   /** Called, and waited for, when a component has been built. `index` counts from 0. */
@@ -56,13 +63,16 @@ export interface LoadOptions {
 /** All networks of a model on one device. */
 export class Networks {
   readonly device: Device
+  readonly precision: Precision
+  /** Of activations. */
   readonly dtype: ComputeType
   readonly #built: Partial<NetworkOf> = {}
   readonly #parameters: Parameters[] = []
 
-  private constructor(device: Device, dtype: ComputeType) {
+  private constructor(device: Device, precision: Precision) {
     this.device = device
-    this.dtype = dtype
+    this.precision = precision
+    this.dtype = activationsOf(precision)
   }
 
   /**
@@ -87,7 +97,7 @@ export class Networks {
   }
 
   #build<C extends Component>(component: C, model: ModelFolder, source: WeightSource): void {
-    const parameters = new Parameters(this.device, this.dtype, source)
+    const parameters = new Parameters(this.device, this.precision, source)
     this.#parameters.push(parameters)
     this.#built[component] = builders[component](model, parameters)
   }

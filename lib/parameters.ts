@@ -23,18 +23,26 @@ export interface WeightSource {
 }
 
 export type ComputeType = 'f32' | 'bf16'
+/** What networks compute in. `fp8`: in bf16, with the products of the transformers' blocks in fp8. */
+export type Precision = ComputeType | 'fp8'
+/** The type of activations. */
+export const activationsOf = (precision: Precision): ComputeType => (precision === 'fp8' ? 'bf16' : precision)
+export const precisions: readonly Precision[] = ['bf16', 'fp8', 'f32']
 
 export class Parameters {
   readonly device: Device
   /** What matrices and activations are computed in. */
   readonly dtype: ComputeType
+  /** Whether products that can be of fp8 shall be. */
+  readonly fp8: boolean
   #source: WeightSource
   #prefix: string
   #kept: Tensor[]
 
-  constructor(device: Device, dtype: ComputeType, source: WeightSource, prefix = '', kept: Tensor[] = []) {
+  constructor(device: Device, precision: Precision, source: WeightSource, prefix = '', kept: Tensor[] = []) {
     this.device = device
-    this.dtype = dtype
+    this.fp8 = precision === 'fp8'
+    this.dtype = activationsOf(precision)
     this.#source = source
     this.#prefix = prefix
     this.#kept = kept
@@ -42,7 +50,8 @@ export class Parameters {
 
   /** The parameters below a name: `at('blocks.0')` asks for `blocks.0.<name>`. */
   at(name: string): Parameters {
-    return new Parameters(this.device, this.dtype, this.#source, `${this.#prefix}${name}.`, this.#kept)
+    const precision = this.fp8 ? 'fp8' : this.dtype
+    return new Parameters(this.device, precision, this.#source, `${this.#prefix}${name}.`, this.#kept)
   }
 
   /** A weight [N, K] for `ops.linear`, packed. Also takes one that is stored with trailing dimensions of the same size. */
@@ -56,6 +65,23 @@ export class Parameters {
       const flat = stored.length === 2 ? raw : raw.reshape(...shape)
       return ops.packLinear(this.#cast(flat, this.dtype))
     })
+  }
+
+  /** A weight [N, K] for a product of fp8, with a scale a row. */
+  quantizedLinear(
+    name: string,
+    shape: readonly [number, number],
+    options: { gain?: number } = {},
+  ): ops.Quantized {
+    const { gain = 1 } = options
+    const request: TensorRequest = { name: this.#prefix + name, shape, init: 'normal', gain }
+    const weight = this.device.scope(() => {
+      const { values, scales } = ops.quantizeFp8(this.#cast(this.#source.get(request), 'f32'))
+      for (const tensor of [values, scales]) this.device.keep(tensor)
+      return { values, scales }
+    })
+    this.#kept.push(weight.values, weight.scales)
+    return weight
   }
 
   /** A weight [O, I / groups, kt, kh, kw] for `ops.conv3d`, packed. */

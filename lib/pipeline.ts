@@ -11,7 +11,7 @@ import { checkSeed, randomComponent } from './init.js'
 import { openVideo, type VideoFile } from './media/video.js'
 import { loadTokenizer, type ModelFolder, readConfigFolder, readModelFolder } from './model-folder.js'
 import { type Component, Networks, type WeightsOf } from './networks.js'
-import type { ComputeType } from './parameters.js'
+import { type Precision, precisions } from './parameters.js'
 import { preparePicture } from './picture.js'
 import { type Plan, Planner } from './planner.js'
 import { type GenerateRequest, type ResolvedRequest, resolveRequest } from './requests.js'
@@ -22,8 +22,11 @@ import { type GenerationReport, type SaveOptions, Video } from './video.js'
 export interface PipelineOptions extends DeviceOptions {
   /** `auto`, `cpu`, or an open device, which then outlives the pipeline. */
   device?: string | Device
-  /** What is computed in. `bf16`, or `f32` for comparison with the reference. */
-  dtype?: ComputeType
+  /**
+   * What is computed in: `bf16`; `fp8`, which is bf16 but for the large products of both transformers; or `f32`, for comparison with
+   * the reference.
+   */
+  dtype?: Precision
   /** Told when a component's weights are loaded. */
   onProgress?(progress: { component: Component; index: number; count: number }): void
   signal?: AbortSignal
@@ -51,7 +54,7 @@ export class FSVideoPipeline {
     this.device = device
     this.model = model
     this.stages = new Stages(networks, model.scheduler)
-    this.#planner = new Planner(device, model, networks.dtype, weights)
+    this.#planner = new Planner(device, model, networks.precision, weights)
     this.#ownsDevice = ownsDevice
     this.#tokenizer = tokenizer
   }
@@ -89,7 +92,7 @@ export class FSVideoPipeline {
     weights?: WeightsOf,
   ): Promise<FSVideoPipeline> {
     const { dtype = 'bf16', signal, onProgress, device: wanted = 'auto', ...deviceOptions } = options
-    if (dtype !== 'bf16' && dtype !== 'f32') throw invalid('dtype', dtype, 'bf16 or f32')
+    if (!precisions.includes(dtype)) throw invalid('dtype', dtype, 'bf16, fp8 or f32')
     signal?.throwIfAborted()
     const device = wanted instanceof Device ? wanted : await Device.open(wanted, deviceOptions)
     try {

@@ -7,7 +7,7 @@ import { FSVideoError } from './errors.js'
 import { Generation } from './generation.js'
 import type { ModelFolder } from './model-folder.js'
 import { Networks, type WeightsOf } from './networks.js'
-import type { ComputeType } from './parameters.js'
+import type { Precision } from './parameters.js'
 import { blankPicture, type Picture } from './picture.js'
 import type { HostTensor, ResolvedRequest, TextInput } from './requests.js'
 import type { Schedule } from './sampling/index.js'
@@ -38,14 +38,14 @@ const plannedSteps = 4
 export class Planner {
   readonly #device: Device
   readonly #model: ModelFolder
-  readonly #dtype: ComputeType
+  readonly #dtype: Precision
   readonly #weights: WeightsOf | undefined
   readonly #plans = new Map<string, Promise<Plan>>()
   #twin?: Promise<Generation>
   #measuring: Promise<unknown> = Promise.resolve()
 
   /** Plans for networks of `model`, in `dtype`, on `device`. */
-  constructor(device: Device, model: ModelFolder, dtype: ComputeType, weights?: WeightsOf) {
+  constructor(device: Device, model: ModelFolder, dtype: Precision, weights?: WeightsOf) {
     this.#weights = weights
     this.#device = device
     this.#model = model

@@ -282,7 +282,7 @@ test('bad input is refused in two lines with its code, before any weight is read
     [with_('--shift', '0'), argument, '--shift must be'],
     [with_('--solver', 'dpm'), argument, '--solver must be one of'],
     [with_('--decoder', 'small'), argument, '--decoder must be'],
-    [with_('--dtype', 'f16'), argument, '--dtype must be bf16 or f32, got "f16"'],
+    [with_('--dtype', 'f16'), argument, '--dtype must be bf16, fp8 or f32, got "f16"'],
     [with_('--threads', '0'), argument, '--threads must be'],
     [with_('--quality', '101'), argument, '--quality must be'],
     [with_('--device', 'tpu'), argument, '--device must be auto, cpu or cuda[:N], got "tpu"'],

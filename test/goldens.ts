@@ -7,11 +7,12 @@ import path from 'node:path'
 import * as assert from 'uvu/assert'
 import { addon, packageRoot } from '../lib/addon.js'
 import type { Device } from '../lib/device.js'
-import { type ComputeType, Parameters, type TensorRequest, type WeightSource } from '../lib/parameters.js'
+import { Parameters, type Precision, type TensorRequest, type WeightSource } from '../lib/parameters.js'
 import { Tensor } from '../lib/tensor.js'
 
 /** Largest relative L2 distance to a golden, a block or a whole network. */
-export const tolerance: Record<ComputeType, number> = { f32: 1e-5, bf16: 2e-2 }
+/** Of fp8: three bits behind the first, in every product of a few layers. */
+export const tolerance: Record<Precision, number> = { f32: 1e-5, bf16: 2e-2, fp8: 6e-2 }
 
 export class Golden implements WeightSource {
   readonly name: string
@@ -51,7 +52,7 @@ export class Golden implements WeightSource {
   }
 
   /** The weights, in the type to compute in. */
-  parameters(dtype: ComputeType): Parameters {
+  parameters(dtype: Precision): Parameters {
     return new Parameters(this.device, dtype, this)
   }
 
@@ -75,12 +76,13 @@ export class Golden implements WeightSource {
   }
 
   /** Fails if the relative L2 distance of `got` to output `name` is not within the tolerance; disposes of `got`. */
-  async assertClose(got: Tensor, name: string, dtype: ComputeType, limit = tolerance[dtype]): Promise<void> {
+  async assertClose(got: Tensor, name: string, dtype: Precision, limit = tolerance[dtype]): Promise<void> {
     const expected = this.tensor(`out.${name}`)
     assert.equal(got.shape, expected.shape, `${this.name}: shape of ${name}`)
     const error = relativeL2(await got.toFloat32(), await expected.toFloat32())
     got.dispose()
-    if (dtype === 'bf16') process.stderr.write(`    bf16 ${this.name} ${name}: ${error.toExponential(1)}\n`)
+    if (dtype !== 'f32')
+      process.stderr.write(`    ${dtype} ${this.name} ${name}: ${error.toExponential(1)}\n`)
     assert.ok(
       error <= limit,
       `${this.name}: ${name} in ${dtype} is off by ${error.toExponential(2)}, more than ${limit}`,

@@ -350,7 +350,7 @@ test('what cannot be done is refused before any work', async () => {
     await refused({ frames: 0 }, 'frames')
     await refused({ stepz: 4 }, 'stepz')
     await refused({ latents: { data: new Float32Array(16), shape: [1, 1, 1, 16] } }, 'latents.shape')
-    await refuses(() => open({ dtype: 'fp8' as never }), 'ERR_FSVIDEO_INVALID_ARGUMENT', 'dtype')
+    await refuses(() => open({ dtype: 'fp4' as never }), 'ERR_FSVIDEO_INVALID_ARGUMENT', 'dtype')
   })
   const reason = new Error('no more')
   for (const signal of [AbortSignal.abort(reason)])

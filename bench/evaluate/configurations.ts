@@ -1,6 +1,6 @@
 /** What is evaluated: a row of the table each. The first of a group is what the others of it are compared with. */
 import type { GenerateRequest } from '../../lib/index.js'
-import type { ComputeType } from '../../lib/parameters.js'
+import type { Precision } from '../../lib/parameters.js'
 import type { ScoreName } from './results.js'
 
 export const groups = ['autoencoder', 'generation', 'ablations'] as const
@@ -17,7 +17,7 @@ export interface Threshold {
 export interface Configuration {
   name: string
   group: Group
-  dtype: ComputeType
+  dtype: Precision
   decoder: DecoderName
   /** What base alone gives, at half the size. */
   baseOnly?: boolean
@@ -64,6 +64,7 @@ export const configurations: readonly Configuration[] = [
   { ...full, name: 'base only', baseOnly: true },
   { ...full, name: 'Lite decoder', decoder: 'lite' },
   { ...full, name: 'bf16', dtype: 'bf16' },
+  { ...full, name: 'fp8', dtype: 'fp8' },
   { ...full, name: 'base by Euler', request: { solver: 'euler' } },
   { ...full, name: 'base in 8 steps', request: { steps: 8 } },
   { ...full, name: 'no layer memory', plain: true },

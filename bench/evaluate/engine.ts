@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path'
 import { type Device, FSVideoPipeline, type GenerateRequest, type Tensor } from '../../lib/index.js'
 import { ops } from '../../lib/kernels.js'
 import { loadTokenizer } from '../../lib/model-folder.js'
-import type { ComputeType } from '../../lib/parameters.js'
+import type { Precision } from '../../lib/parameters.js'
 import { preparePicture } from '../../lib/picture.js'
 import { resolveRequest } from '../../lib/requests.js'
 import type { Tokenizer } from '../../lib/tokenizer.js'
@@ -38,7 +38,7 @@ export class Engine {
   }
 
   /** Loads a model folder, with the transformer of the folder `plain` in place of its own if that is given. */
-  static async open(folder: string, device: Device, dtype: ComputeType, plain?: string): Promise<Engine> {
+  static async open(folder: string, device: Device, dtype: Precision, plain?: string): Promise<Engine> {
     if (plain === undefined) return Engine.#load(folder, device, dtype)
     const mixed = await mkdtemp(join(tmpdir(), 'fsvideo-evaluate-'))
     try {
@@ -52,7 +52,7 @@ export class Engine {
     }
   }
 
-  static async #load(folder: string, device: Device, dtype: ComputeType): Promise<Engine> {
+  static async #load(folder: string, device: Device, dtype: Precision): Promise<Engine> {
     const pipeline = await FSVideoPipeline.fromPretrained(folder, { device, dtype })
     return new Engine(pipeline, await loadTokenizer(pipeline.model))
   }

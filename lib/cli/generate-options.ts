@@ -25,7 +25,7 @@ export const options = {
   negative: { value: 'S', help: 'what should not happen' },
   solver: { value: 'NAME', help: `of the base model: ${solverNames.join(', ')}` },
   shift: { value: 'X', help: 'larger spends more steps near noise; 0.01 to 100' },
-  dtype: { value: 'T', help: 'what is computed in: bf16 (when left out) or f32' },
+  dtype: { value: 'T', help: 'what is computed in: bf16 (when left out), fp8 or f32' },
   decoder: { value: 'NAME', help: 'standard, or lite, which is faster and needs less memory' },
   threads: { value: 'N', help: 'of the CPU; FSVIDEO_THREADS, or all there are, when left out' },
   quality: { value: 'N', help: 'of the encoded video, 1 to 100; 80 when left out' },

@@ -52,7 +52,7 @@ export function document({ given, folder, resolved, pipe, file, report, loadMs }
     prompt: given.prompt,
     negativePrompt: given.negative,
     model: folder,
-    dtype: pipe.stages.networks.dtype,
+    dtype: pipe.stages.networks.precision,
     decoder,
     workSize,
     base: { ...sampled(base), guidanceScale: base.guidanceScale },

@@ -7,7 +7,7 @@ import type { ProgressEvent } from '../events.js'
 import { probeImage } from '../media/image.js'
 import { checkOutput } from '../media/video.js'
 import { loadTokenizer, type ModelFolder, readModelFolder } from '../model-folder.js'
-import type { ComputeType } from '../parameters.js'
+import type { Precision } from '../parameters.js'
 import { FSVideoPipeline } from '../pipeline.js'
 import { type GenerateRequest, type ResolvedRequest, resolveRequest } from '../requests.js'
 import type { Stage } from '../stages.js'
@@ -61,7 +61,7 @@ export const generate = command({
         FSVideoPipeline.fromPretrained(folder, {
           device,
           signal,
-          dtype: (given.dtype ?? 'bf16') as ComputeType,
+          dtype: (given.dtype ?? 'bf16') as Precision,
           threads: numeric(given.threads) as number | undefined,
           onProgress: ({ index }) => progress.step(index),
         }),

@@ -12,7 +12,7 @@ import type { ComputeType, Parameters } from '../parameters.js'
 import type { Tensor } from '../tensor.js'
 import type { DITConfig } from './config.js'
 import type { Triple } from './fields.js'
-import { Linear } from './linear.js'
+import { Linear, type Operand } from './linear.js'
 import { rotations } from './rope.js'
 import { requireShape } from './shapes.js'
 
@@ -91,16 +91,16 @@ class SelfAttention {
   constructor(parameters: Parameters, config: DITConfig) {
     const { dim } = config
     this.#heads = config.heads
-    this.#q = new Linear(parameters.at('q'), dim, dim)
-    this.#k = new Linear(parameters.at('k'), dim, dim)
-    this.#v = new Linear(parameters.at('v'), dim, dim)
-    this.#o = new Linear(parameters.at('o'), dim, dim)
+    this.#q = new Linear(parameters.at('q'), dim, dim, { fp8: true })
+    this.#k = new Linear(parameters.at('k'), dim, dim, { fp8: true })
+    this.#v = new Linear(parameters.at('v'), dim, dim, { fp8: true })
+    this.#o = new Linear(parameters.at('o'), dim, dim, { fp8: true })
     this.#normQ = new HeadNorm(parameters.at('norm_q'), config)
     this.#normK = new HeadNorm(parameters.at('norm_k'), config)
   }
 
   /** residual + gate · attention, with queries from h, keys and values from m, all [B, N, dim]. */
-  forward(h: Tensor, m: Tensor, rotations: Tensor, gate: Tensor, residual: Tensor): Tensor {
+  forward(h: Operand, m: Operand, rotations: Tensor, gate: Tensor, residual: Tensor): Tensor {
     const q = this.#normQ.forward(this.#q.forward(h), rotations)
     const k = this.#normK.forward(this.#k.forward(m), rotations)
     const v = splitHeads(this.#v.forward(m), this.#heads)
@@ -122,10 +122,10 @@ class CrossAttention {
   constructor(parameters: Parameters, config: DITConfig) {
     const { dim } = config
     this.#heads = config.heads
-    this.#q = new Linear(parameters.at('q'), dim, dim)
+    this.#q = new Linear(parameters.at('q'), dim, dim, { fp8: true })
     this.#k = new Linear(parameters.at('k'), dim, dim)
     this.#v = new Linear(parameters.at('v'), dim, dim)
-    this.#o = new Linear(parameters.at('o'), dim, dim)
+    this.#o = new Linear(parameters.at('o'), dim, dim, { fp8: true })
     this.#normQ = new HeadNorm(parameters.at('norm_q'), config)
     this.#normK = new HeadNorm(parameters.at('norm_k'), config)
     if (config.imageDim !== null)
@@ -153,7 +153,7 @@ class CrossAttention {
   }
 
   /** residual + attention of x [B, N, dim] to the context. */
-  forward(x: Tensor, { text, image }: Context, residual: Tensor): Tensor {
+  forward(x: Operand, { text, image }: Context, residual: Tensor): Tensor {
     const q = this.#normQ.forward(this.#q.forward(x))
     let y = ops.attention(q, text.key, text.value)
     if (image) y = ops.combine([y, ops.attention(q, image.key, image.value)], [1, 1], { dtype: y.dtype })
@@ -170,6 +170,7 @@ interface Router {
 /** @internal One transformer block. */
 export class Block {
   readonly #eps: number
+  readonly #fp8: boolean
   readonly #norm: 'post_mix' | 'pre_mix'
   readonly #modulation: Tensor
   readonly #router?: Router
@@ -183,6 +184,7 @@ export class Block {
   constructor(parameters: Parameters, config: DITConfig, index: number) {
     const { dim, ffnDim, memory } = config
     this.#eps = config.eps
+    this.#fp8 = parameters.fp8
     this.#norm = memory.norm
     this.#modulation = modulationTable(parameters, 6, dim)
     this.#selfAttention = new SelfAttention(parameters.at('self_attn'), config)
@@ -196,8 +198,8 @@ export class Block {
       bias: parameters.vector('norm3.bias', dim),
     }
     this.#crossAttention = new CrossAttention(parameters.at('cross_attn'), config)
-    this.#up = new Linear(parameters.at('ffn.0'), dim, ffnDim)
-    this.#down = new Linear(parameters.at('ffn.2'), ffnDim, dim)
+    this.#up = new Linear(parameters.at('ffn.0'), dim, ffnDim, { fp8: true })
+    this.#down = new Linear(parameters.at('ffn.2'), ffnDim, dim, { fp8: true })
   }
 
   prepare(text: Tensor, image?: Tensor): Context {
@@ -218,34 +220,41 @@ export class Block {
     )
 
     x = device.scope(() => {
-      const h = ops.normModulate(x, { scale: scale1, shift: shift1, eps })
-      const m = this.#remember(states, h, scale1!, shift1!)
+      const modulation = { scale: scale1!, shift: shift1!, eps }
+      if (!this.#router) {
+        const h = this.#normed(x, modulation)
+        return this.#selfAttention.forward(h, h, rotations, gate1!, x)
+      }
+      const h = ops.normModulate(x, modulation)
+      const m = this.#remember(this.#router, states, h, modulation)
       return this.#selfAttention.forward(h, m, rotations, gate1!, x)
     })
     x = device.scope(() => {
-      const h = ops.normModulate(x, { ...this.#norm3, eps })
+      const h = this.#normed(x, { ...this.#norm3, eps })
       return this.#crossAttention.forward(h, context, x)
     })
     return device.scope(() => {
-      const h = ops.normModulate(x, { scale: scale2, shift: shift2, eps })
-      return this.#down.forward(this.#up.forward(h, { activation: 'gelu_tanh' }), {
-        gate: gate2,
-        residual: x,
-      })
+      const h = this.#normed(x, { scale: scale2, shift: shift2, eps })
+      return this.#down.forward(this.#up.feed(h, 'gelu_tanh'), { gate: gate2, residual: x })
     })
   }
 
-  /** What keys and values are made of: layer memory, or h itself. */
-  #remember(states: readonly Tensor[], h: Tensor, scale: Tensor, shift: Tensor): Tensor {
-    if (!this.#router) return h
-    const { weight, bias } = this.#router
-    return ops.layerMemory(states, h, weight, {
-      routerBias: bias,
-      scale,
-      shift,
-      norm: this.#norm,
-      eps: this.#eps,
-    })
+  /** What products of the block read. */
+  #normed(x: Tensor, options: ops.NormOptions): Operand {
+    return this.#fp8 ? ops.normModulateFp8(x, options) : ops.normModulate(x, options)
+  }
+
+  /** What keys and values are made of. */
+  #remember(
+    { weight, bias }: Router,
+    states: readonly Tensor[],
+    h: Tensor,
+    modulation: { scale: Tensor; shift: Tensor; eps: number },
+  ): Operand {
+    const options = { ...modulation, routerBias: bias, norm: this.#norm }
+    return this.#fp8
+      ? ops.layerMemoryFp8(states, h, weight, options)
+      : ops.layerMemory(states, h, weight, options)
   }
 }
 
