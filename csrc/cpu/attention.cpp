@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/backend.h"
+#include "cpu/ranges.h"
 
 namespace fsv::cpu {
 namespace {
@@ -43,9 +44,10 @@ void CpuBackend::attention(const AttentionArgs& args) {
     return view.as<char>() + (head / heads * view.shape[1] + position) * token + head % heads * dim * element;
   };
 
+  const int64_t flops = 4 * batch * heads * nq * nk * dim;
   for (int64_t begin = 0; begin < batch * heads; begin += group) {
     const int64_t count = std::min(group, batch * heads - begin);
-    pool_.parallel_for(count * key_blocks, 1, [&](int64_t from, int64_t to, int) {
+    pool_.parallel_for(count * key_blocks, items_a_range(count * key_blocks, flops), [&](int64_t from, int64_t to, int) {
       for (int64_t item = from; item < to; item++) {
         const int64_t slot = item / key_blocks, key = item % key_blocks * kKeyBlock, head = begin + slot;
         const int64_t keys = std::min(kKeyBlock, keys_of(head) - key);
@@ -57,7 +59,7 @@ void CpuBackend::attention(const AttentionArgs& args) {
             {dtype, at(args.v, head, 0), token, key, keys, dim, panels + key_bytes, value_panel});
       }
     });
-    pool_.parallel_for(count * query_blocks, 1, [&](int64_t from, int64_t to, int worker) {
+    pool_.parallel_for(count * query_blocks, items_a_range(count * query_blocks, flops), [&](int64_t from, int64_t to, int worker) {
       for (int64_t item = from; item < to; item++) {
         const int64_t slot = item / query_blocks, row = item % query_blocks * attention.row_block,
                       head = begin + slot;
