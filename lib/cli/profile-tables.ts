@@ -1,4 +1,5 @@
 /** What `fsvideo profile` prints: tables of 80 columns at most, or one JSON document. */
+import { relative } from 'node:path'
 import type { FSVideoPipeline } from '../pipeline.js'
 import type { Profile } from '../profile/profile.js'
 import type { Percentiles, Work } from '../profile/summary.js'
@@ -50,21 +51,28 @@ function latencies({ total, stages }: Profile['latency']): string {
   ])
 }
 
-function works(title: string, rows: readonly Work[], last: readonly [string, (row: Work) => string]): string {
+/** Rates of cards are told in TFLOP/s, of CPUs in GFLOP/s. */
+interface Rate {
+  unit: string
+  of: number
+}
+
+const rateFor = (flops: number): Rate =>
+  flops < 1e13 ? { unit: 'GFLOP/s', of: 1e9 } : { unit: 'TFLOP/s', of: 1e12 }
+
+function works(title: string, rows: readonly Work[], rate: Rate, memory: boolean): string {
   return table([
-    [title, 'time', 'share', 'calls', 'TFLOP/s', 'GB/s', 'roof', last[0]].filter((name) => name !== ''),
-    ...rows.map((row) =>
-      [
-        row.name,
-        time(row.ms),
-        percent(row.share),
-        `${Math.round(row.calls)}`,
-        digits(row.flopsPerSecond / 1e12),
-        digits(row.bytesPerSecond / 1e9),
-        percent(row.rooflineShare),
-        last[1](row),
-      ].slice(0, last[0] === '' ? -1 : undefined),
-    ),
+    [title, 'time', 'share', 'calls', rate.unit, 'GB/s', 'roof', ...(memory ? ['memory'] : [])],
+    ...rows.map((row) => [
+      row.name,
+      time(row.ms),
+      percent(row.share),
+      `${Math.round(row.calls)}`,
+      digits(row.flopsPerSecond / rate.of),
+      digits(row.bytesPerSecond / 1e9),
+      percent(row.rooflineShare),
+      ...(memory ? [bytes(row.memoryBytes)] : []),
+    ]),
   ])
 }
 
@@ -72,13 +80,14 @@ export function tables({ folder, random, resolved, pipe, repeats, profile, file 
   const { roofline, latency, stages, ops, busy, heavy, overhead, memory, trace } = profile
   const { size, frames, base, refiner } = resolved
   const { dtype } = pipe.stages.networks
+  const rate = rateFor(roofline.flops)
   const off = memory.peak / memory.planned - 1
   const planned =
     memory.peak === memory.planned ? 'as planned' : `planned ${bytes(memory.planned)}, ${signed(off)}`
   const traced = `${trace.ops.length} ops of the median request`
   return [
     columns([
-      ['model', `${folder}, ${dtype}${random ? ', random weights' : ''}`],
+      ['model', `${relative('', folder) || folder}, ${dtype}${random ? ', random weights' : ''}`],
       [
         'request',
         `${size.width}x${size.height}, ${frames} frames, ${base.schedule.timesteps.length} + ${refiner.schedule.timesteps.length} steps, guidance ${base.guidanceScale}, ${repeats} times`,
@@ -86,21 +95,21 @@ export function tables({ folder, random, resolved, pipe, repeats, profile, file 
       ['device', `${pipe.device.name}: ${pipe.device.description}`],
       [
         'roofline',
-        `${digits(roofline.flops / 1e12)} TFLOP/s of a large product, ${digits(roofline.bytes / 1e9)} GB/s of a large copy`,
+        `${digits(roofline.flops / rate.of)} ${rate.unit} of a large product, ${digits(roofline.bytes / 1e9)} GB/s of a large copy`,
       ],
     ]),
     latencies(latency),
-    works('on the device', stages, ['memory', ({ memoryBytes }) => bytes(memoryBytes)]),
-    works('by op', ops, ['', () => '']),
+    works('on the device', stages, rate, true),
+    works('by op', ops, rate, false),
     columns([
       [
         'busy',
-        `the device ${percent(busy)} of the time; ${percent(heavy)} in products, conv3d and attention`,
+        `the device ${percent(busy)} of the requests' time; products, conv3d and attention ${percent(heavy)} of it, ${percent(heavy / busy)} of the device's`,
       ],
       ['memory', `peak ${bytes(memory.peak)}, ${planned}`],
       [
         'tracing',
-        `${signed(overhead.fastest)} time (fastest with to fastest without; pairs ${signed(overhead.least)} to ${signed(overhead.most)})`,
+        `${signed(overhead.quartile)} time (lower quartiles; pairs ${signed(overhead.least)} to ${signed(overhead.most)})`,
       ],
       ...(file ? [['trace', `${file}: ${traced}; open it in ui.perfetto.dev`] as const] : []),
     ]),
