@@ -1,8 +1,8 @@
 // The threads inside one op. The caller (the device's executor thread) works too, as worker 0; the others
 // sleep between ops after a short spin, so that an idle device costs nothing and Node's own threads are not
 // starved. Ranges are claimed dynamically, so which worker computes what varies; results must not depend on
-// it. Workers join an op when they have woken up, through a gate that the caller closes when no range is left: it
-// waits for those inside, never for one that the system has yet to find a processor for.
+// it. Workers join an op when they have woken up, through a gate that the caller closes when no range is
+// left: it waits for those inside, never for one that the system has yet to find a processor for.
 #pragma once
 
 #include <atomic>

@@ -15,8 +15,8 @@
 
 #include "cpu/backend.h"
 #include "cpu/conv_tiling.h"
-#include "cpu/ranges.h"
 #include "cpu/pack.h"
+#include "cpu/ranges.h"
 
 namespace fsv::cpu {
 namespace {
