@@ -33,7 +33,8 @@ export function time(ms: number): string {
 
 const percent = (share: number): string =>
   share > 0 && share < 0.0995 ? `${(100 * share).toFixed(1)} %` : `${(100 * share).toFixed(0)} %`
-const signed = (share: number): string => `${share < 0 ? '-' : '+'}${Math.abs(100 * share).toFixed(1)} %`
+const signed = (share: number, digits = 1): string =>
+  `${share < 0 ? '-' : '+'}${Math.abs(100 * share).toFixed(digits)} %`
 
 /** The first column to the left, the others to the right; each line ends with a newline. */
 export function table(rows: readonly (readonly string[])[]): string {
@@ -109,7 +110,7 @@ export function tables({ folder, random, resolved, pipe, repeats, profile, file 
       ['memory', `peak ${bytes(memory.peak)}, ${planned}`],
       [
         'tracing',
-        `${signed(overhead.quartile)} time (lower quartiles; pairs ${signed(overhead.least)} to ${signed(overhead.most)})`,
+        `${signed(overhead.time)} time, ${signed(overhead.cpu)} CPU time by lower quartiles; pairs ${signed(overhead.least, 0)} to ${signed(overhead.most, 0)}`,
       ],
       ...(file ? [['trace', `${file}: ${traced}; open it in ui.perfetto.dev`] as const] : []),
     ]),

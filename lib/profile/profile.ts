@@ -32,10 +32,10 @@ export interface Profile {
   busy: number
   heavy: number
   /**
-   * What tracing costs, as a part of the time without: by the lower quartiles of both kinds, for whatever else the machine does only
-   * adds; and of the pairs.
+   * What tracing costs, as a part of the time without and of the processors' time without: by the lower quartiles of both kinds, for
+   * whatever else the machine does only adds; and of the pairs.
    */
-  overhead: { quartile: number; median: number; least: number; most: number }
+  overhead: { time: number; cpu: number; median: number; least: number; most: number }
   /** Bytes. */
   memory: { planned: number; peak: number }
   /** Of the traced request whose time is the median. */
@@ -46,6 +46,8 @@ export interface Profile {
 
 interface Run {
   ms: number
+  /** Of all threads of this process. */
+  cpuMs: number
   stages: Partial<Record<Stage, number>>
   memory: { planned: number; peak: number }
   spans: HostSpan[]
@@ -110,7 +112,8 @@ export async function profile(
     busy: worked / meanMs,
     heavy: heavy / meanMs,
     overhead: {
-      quartile: quartile(traced) / quartile(plain) - 1,
+      time: more(traced, plain, ({ ms }) => ms),
+      cpu: more(traced, plain, ({ cpuMs }) => cpuMs),
       median: quantile(ratios, 0.5),
       least: ratios[0]!,
       most: ratios.at(-1)!,
@@ -124,15 +127,22 @@ export async function profile(
   }
 }
 
-function quartile(runs: readonly Run[]): number {
-  const sorted = runs.map(({ ms }) => ms).sort((a, b) => a - b)
-  return quantile(sorted, 0.25)
+/** By how much of itself `of` is more in one kind of requests than in the other. */
+function more(these: readonly Run[], those: readonly Run[], of: (run: Run) => number): number {
+  const [a = 0, b = 0] = [these, those].map((runs) =>
+    quantile(
+      runs.map(of).sort((a, b) => a - b),
+      0.25,
+    ),
+  )
+  return a / b - 1
 }
 
 /** One request, from its words to its last frame. */
 async function run(pipe: FSVideoPipeline, request: GenerateRequest): Promise<Run> {
   const spans = new Map<string, HostSpan>()
   const began = now()
+  const cpu = process.cpuUsage()
   for await (const event of pipe.stream(request)) {
     if (event.type === 'progress') {
       const { stage, elapsedMs } = event
@@ -144,7 +154,9 @@ async function run(pipe: FSVideoPipeline, request: GenerateRequest): Promise<Run
       const { timings, memory } = event.reports[0]!
       const endMs = now()
       const all = { name: 'request', beginMs: began, endMs }
-      return { ms: endMs - began, stages: timings.stages, memory, spans: [all, ...spans.values()] }
+      const { user, system } = process.cpuUsage(cpu)
+      const [ms, cpuMs] = [endMs - began, (user + system) / 1e3]
+      return { ms, cpuMs, stages: timings.stages, memory, spans: [all, ...spans.values()] }
     }
   }
   throw new Error('the generation ended without a result')
