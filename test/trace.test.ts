@@ -97,6 +97,33 @@ test('has every op once, with what stats() counts, in order and on the clock of 
   assert.ok(end <= after + (onCpu ? 0 : 5), `${end - after} ms behind the end`) // a card's clock was read a moment late
 })
 
+test('has the ops of graphs that are launched in parts, and of more ops than a card is let ahead', async () => {
+  const x = numbers(16)
+  const { graph, result } = device.capture(() => {
+    let y = x
+    for (let i = 0; i < 100; i++) y = device.range(`layer ${i}`, () => ops.combine([y], [1]))
+    return y
+  })
+  device.resetStats()
+  const { trace } = await device.trace(() => {
+    for (let i = 0; i < 3; i++) graph.replay()
+    for (let i = 0; i < 100; i++) device.scope(() => void ops.fill(device, [16], i))
+  })
+  agrees(trace)
+  assert.ok(
+    trace.ops.every(({ path }) => path.length === 0),
+    'captured without a trace, it has no ranges',
+  )
+  for (const [i, { beginMs, endMs }] of trace.ops.entries())
+    assert.ok(endMs >= beginMs && (i === 0 || beginMs >= trace.ops[i - 1]!.endMs - 1e-6), `op ${i}`)
+  assert.ok(
+    trace.ops.slice(0, 300).every(({ name }) => name === 'combine'),
+    'in their order',
+  )
+  graph.dispose()
+  for (const tensor of [x, result]) tensor.dispose()
+})
+
 test('tells operands and result', async () => {
   const { trace } = await device.trace(() =>
     device.scope(() => {
