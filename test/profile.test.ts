@@ -1,5 +1,6 @@
 /** Where the time of a request goes: sums and percentiles, a profile of the tiny pipeline on the test device, and `fsvideo profile`. */
 import { mkdir, readdir, readFile } from 'node:fs/promises'
+import { totalmem } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -238,6 +239,11 @@ test('what is wrong is refused by its name before any work, and nothing is writt
     assert.match(stderr, message)
   }
   assert.equal(await readdir(place), ['a.json'])
+
+  if (totalmem() > 80e9) return
+  const { code, stderr } = await fsvideo('--model', 'fsvideo-14b', '--device', 'cpu')
+  assert.is(code, 1)
+  assert.match(stderr, /^fsvideo: the weights of \S+fsvideo-14b need [\d.]+ GB on cpu, and .* are free there\n/)
 })
 
 test.run()

@@ -6,7 +6,9 @@ import { stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { packageRoot } from '../addon.js'
 import { chromeTrace } from '../chrome-trace.js'
+import { Device } from '../device.js'
 import { FSVideoError, invalid } from '../errors.js'
+import { modelInfo } from '../init.js'
 import { probeImage } from '../media/image.js'
 import { loadTokenizer, madeTokenizer, readConfigFolder, readModelFolder } from '../model-folder.js'
 import type { ComputeType } from '../parameters.js'
@@ -15,6 +17,7 @@ import { profile } from '../profile/profile.js'
 import { type GenerateRequest, resolveRequest } from '../requests.js'
 import { hasWeights } from '../weights.js'
 import { command } from './command.js'
+import { bytes } from './format.js'
 import {
   checkDevice,
   options as generateOptions,
@@ -49,7 +52,9 @@ export const profileCommand = command({
   notes:
     'Requests run in turns with and without a trace: latencies are those without, the rest is of the traces. Under NVIDIA Nsight Systems stages, steps, layers and ops are NVTX ranges.',
   async run(given, _, { signal }) {
-    const device = checkDevice(given.device)
+    const deviceName = checkDevice(given.device)
+    const dtype = given.dtype ?? 'bf16'
+    if (dtype !== 'bf16' && dtype !== 'f32') throw invalid('--dtype', dtype, 'bf16 or f32')
     const repeats = numeric(given.repeats ?? '5') as number
     if (!(Number.isInteger(repeats) && repeats >= 1 && repeats <= 1000))
       throw invalid('--repeats', given.repeats, 'an integer from 1 to 1000')
@@ -62,6 +67,7 @@ export const profileCommand = command({
     await probeImage(image)
     const request: GenerateRequest = { ...requestOf(given), image, prompt, signal }
     const progress = new Progress()
+    let device: Device | undefined
     let pipe: FSVideoPipeline | undefined
     try {
       const random = !(await hasAnyWeights(folder))
@@ -70,14 +76,16 @@ export const profileCommand = command({
       const resolved = await inOptionNames(given, () => resolveRequest(request, model, tokenizer))
       for (const { message, code } of resolved.warnings) progress.note(`warning: ${message} (${code})`)
 
+      const threads = numeric(given.threads) as number | undefined
+      device = await inOptionNames(given, () => Device.open(deviceName, { threads }))
+      if (random) await checkRoom(folder, dtype, device)
       progress.begin('load', model.networks.size, 'networks')
       const from = random ? FSVideoPipeline.fromConfig : FSVideoPipeline.fromPretrained
       pipe = await inOptionNames(given, () =>
         from(folder, {
           device,
           signal,
-          dtype: (given.dtype ?? 'bf16') as ComputeType,
-          threads: numeric(given.threads) as number | undefined,
+          dtype,
           onProgress: ({ index }) => progress.step(index),
         }),
       )
@@ -100,6 +108,7 @@ export const profileCommand = command({
     } finally {
       progress.close()
       await pipe?.dispose()
+      device?.dispose()
     }
   },
 })
@@ -108,6 +117,19 @@ async function hasAnyWeights(folder: string): Promise<boolean> {
   const { networks } = await readConfigFolder(folder)
   const found = await Promise.all([...networks].map((name) => hasWeights(join(folder, name))))
   return found.some(Boolean)
+}
+
+/** Random weights of the full model take 81 GB: better to know before they are made. */
+async function checkRoom(folder: string, dtype: ComputeType, device: Device): Promise<void> {
+  const { parameters } = await modelInfo(folder)
+  const needed = parameters * (dtype === 'f32' ? 4 : 2)
+  const available = device.freeMemory()
+  if (needed <= available) return
+  throw new FSVideoError(
+    'ERR_FSVIDEO_OUT_OF_MEMORY',
+    `the weights of ${folder} need ${bytes(needed)} on ${device.name}, and ${bytes(available)} are free there`,
+    { needed, available },
+  )
 }
 
 /** Before hours of work. */
