@@ -243,7 +243,10 @@ test('what is wrong is refused by its name before any work, and nothing is writt
   if (totalmem() > 80e9) return
   const { code, stderr } = await fsvideo('--model', 'fsvideo-14b', '--device', 'cpu')
   assert.is(code, 1)
-  assert.match(stderr, /^fsvideo: the weights of \S+fsvideo-14b need [\d.]+ GB on cpu, and .* are free there\n/)
+  assert.match(
+    stderr,
+    /^fsvideo: the weights of \S+fsvideo-14b need [\d.]+ GB on cpu, and .* are free there\n/,
+  )
 })
 
 test.run()

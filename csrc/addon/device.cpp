@@ -276,6 +276,7 @@ Napi::Value end_trace(const Info& info) {
   return guarded(info, [&] {
     const auto device = device_of(info[0]);
     const std::shared_ptr<Trace> trace = device->end_trace();
+    if (!trace) throw invalid_argument("trace", "an end without a begin", "a trace that is taken");
     return promise_of(
         info, device, [&](Queue::Done done) { device->fence(std::move(done)); },
         [trace](Napi::Env env) { return traced_ops(env, *trace); });
