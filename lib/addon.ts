@@ -48,6 +48,15 @@ export interface Cards {
   list: { name: string; capability: string; freeBytes: number; totalBytes: number }[]
 }
 
+/** Ops that ran, `fields` numbers each: indices of name, shapes and path; begin and end in ns; FLOPs; bytes; memory in use. */
+export interface NativeTrace {
+  names: string[]
+  shapes: string[]
+  paths: string[][]
+  fields: number
+  ops: Float64Array
+}
+
 export interface FileEntry {
   name: string
   dtype: DType
@@ -83,6 +92,10 @@ export interface Addon {
   beginCapture(device: NativeDevice): void
   endCapture(device: NativeDevice): NativeGraph
   replay(device: NativeDevice, graph: NativeGraph): void
+  beginTrace(device: NativeDevice, wholeGraphs: boolean): void
+  endTrace(device: NativeDevice): Promise<NativeTrace>
+  pushRange(device: NativeDevice, name: string): void
+  popRange(device: NativeDevice): void
   disposeGraph(graph: NativeGraph): void
   tensor(device: NativeDevice, data: ArrayBufferView, shape: readonly number[], dtype: DType): NativeTensor
   write(device: NativeDevice, tensor: NativeTensor, data: ArrayBufferView): void

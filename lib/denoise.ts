@@ -36,7 +36,7 @@ export interface DenoiseOptions {
   /** Fresh normal numbers like `start` for step i, for the solvers that ask. */
   noise(step: number): Tensor
   signal?: AbortSignal
-  /** Named in errors. */
+  /** Named in errors and traces. */
   stage: string
 }
 
@@ -48,19 +48,22 @@ export interface DenoiseOptions {
 export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseStep, Tensor, void> {
   const { dit, plan, signal, stage } = options
   const device = options.start.device
-  const network = captureNetwork(device, options)
+  const network = device.range(stage, () => captureNetwork(device, options))
   const kept = new Kept(device, options.start)
   const began = performance.now()
   try {
     let pending: { flags: Promise<unknown>; step: DenoiseStep } | undefined
     for (const [i, step] of plan.entries()) {
       signal?.throwIfAborted()
-      const flags = device.withSignal(signal, () => {
+      const queue = () => {
         const features = timestepFeatures(new Array(network.batch).fill(step.timestep), dit.config.freqDim)
         network.evaluate(kept.get('x'), features)
         device.scope(() => kept.advance(step, network.velocities, options, i))
         return network.flags.read()
-      })
+      }
+      const flags = device.withSignal(signal, () =>
+        device.range(stage, () => device.range(`step ${i + 1}`, queue)),
+      )
       flags.catch(() => {}) // judged below, one step later
       const { sigma, timestep } = step
       if (pending) yield await finished(pending, stage, signal)

@@ -205,9 +205,8 @@ export class Generation {
     signal?: AbortSignal,
   ): Promise<void> {
     const { device } = this
-    const flag = ops.allFinite(tensor)
-    const [finite] = (await flag.read()) as Int32Array
-    flag.dispose()
+    const flag = device.range(stage, () => device.scope(() => ops.allFinite(tensor).read()))
+    const [finite] = (await flag) as Int32Array
     signal?.throwIfAborted()
     if (finite === 0 && !device.dry) {
       const layer = await firstNotFinite(() => device.scope(() => void again()))
@@ -236,6 +235,9 @@ async function* sampled(
 
 /** One tensor u8 [B, ...shape] of B pictures. */
 function joined(device: Device, pictures: readonly Uint8Array[], shape: readonly number[]): Tensor {
-  const parts = pictures.map((data) => device.tensor(data, [1, ...shape]))
-  return parts.length === 1 ? parts[0]! : ops.concat(parts, 0)
+  const join = () => {
+    const parts = pictures.map((data) => device.tensor(data, [1, ...shape]))
+    return parts.length === 1 ? parts[0]! : ops.concat(parts, 0)
+  }
+  return device.range('encode', () => device.range('upload', join))
 }

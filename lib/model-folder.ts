@@ -27,7 +27,7 @@ import {
 } from './models/config.js'
 import { modelFile } from './models/fields.js'
 import { checkGuidanceScale, checkShift, checkSigma, checkSolverName, checkSteps } from './sampling/index.js'
-import { Tokenizer } from './tokenizer.js'
+import { buildTokenizer, Tokenizer } from './tokenizer.js'
 
 /** Far beyond any configuration: 128 means and deviations take 5 kB. */
 const maxConfigBytes = 2 ** 20
@@ -118,6 +118,12 @@ export async function loadTokenizer({ folder, textEncoder }: ModelFolder): Promi
     `at least ${tokenizer.vocabSize}, the tokens of tokenizer.json`,
   )
   return tokenizer
+}
+
+/** The tokenizer of a folder of configurations alone: the one that `initModel` writes. */
+export function madeTokenizer({ textEncoder }: ModelFolder): Tokenizer {
+  const files = buildTokenizer(textEncoder.vocabSize)
+  return new Tokenizer(files['tokenizer.json'], files['tokenizer_config.json'])
 }
 
 function ensure(field: string, got: unknown, ok: boolean, expected: string): void {

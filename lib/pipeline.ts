@@ -9,14 +9,20 @@ import type { ProgressEvent, StreamEvent } from './events.js'
 import { Generation } from './generation.js'
 import { checkSeed, randomComponent } from './init.js'
 import { openVideo, type VideoFile } from './media/video.js'
-import { loadTokenizer, type ModelFolder, readConfigFolder, readModelFolder } from './model-folder.js'
+import {
+  loadTokenizer,
+  type ModelFolder,
+  madeTokenizer,
+  readConfigFolder,
+  readModelFolder,
+} from './model-folder.js'
 import { type Component, Networks, type WeightsOf } from './networks.js'
 import { type Precision, precisions } from './parameters.js'
 import { preparePicture } from './picture.js'
 import { type Plan, Planner } from './planner.js'
 import { type GenerateRequest, type ResolvedRequest, resolveRequest } from './requests.js'
 import { Stages } from './stages.js'
-import { buildTokenizer, Tokenizer } from './tokenizer.js'
+import type { Tokenizer } from './tokenizer.js'
 import { type GenerationReport, type SaveOptions, Video } from './video.js'
 
 export interface PipelineOptions extends DeviceOptions {
@@ -78,9 +84,7 @@ export class FSVideoPipeline {
   ): Promise<FSVideoPipeline> {
     checkSeed(seed)
     const model = await readConfigFolder(folder)
-    const files = buildTokenizer(model.textEncoder.vocabSize)
-    const tokenizer = new Tokenizer(files['tokenizer.json'], files['tokenizer_config.json'])
-    return FSVideoPipeline.#load(model, tokenizer, options, (component, device) =>
+    return FSVideoPipeline.#load(model, madeTokenizer(model), options, (component, device) =>
       randomComponent(device, seed, component),
     )
   }

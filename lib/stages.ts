@@ -74,7 +74,7 @@ export class Stages {
     const { device } = this
     const { encoder, dtype } = this.networks
     const encode = (pixels: Tensor): Encoded => device.scope(() => encoder.encode(pixels))
-    return device.scope(() => {
+    return this.#part('encode', 'picture', () => {
       const { latents, features } = encode(ops.fromRgb8(high, dtype))
       const lowPixels = ops.fromRgb8(low, dtype)
       const picture = {
@@ -93,9 +93,11 @@ export class Stages {
   /** Token ids, a list a sample → text embeddings [B, textLen, textDim], zeros behind each prompt. */
   encodeText(ids: readonly Int32Array[]): Tensor {
     const { textEncoder, transformer } = this.networks
-    return textEncoder.embed(
-      ids.map((list) => [...list]),
-      transformer.config.textLen,
+    return this.#part('encode', 'text', () =>
+      textEncoder.embed(
+        ids.map((list) => [...list]),
+        transformer.config.textLen,
+      ),
     )
   }
 
@@ -103,7 +105,7 @@ export class Stages {
   encodeClip(pixels: Tensor): Tensor {
     const { imageEncoder, dtype } = this.networks
     if (!imageEncoder) throw invalid('pixels', pixels.shape, 'absent: this model has no image encoder')
-    return this.device.scope(() => {
+    return this.#part('encode', 'clip', () => {
       const vector = (f: (c: number) => number) => this.device.tensor(Float32Array.from([0, 1, 2], f), [3])
       // (p - mean) / std of p in [0, 1], from x = 2 p - 1
       const scale = vector((c) => 0.5 / clip.std[c]!)
@@ -124,7 +126,7 @@ export class Stages {
     const shape = [batch, frames, height, width, channels]
     if (latents && latents.shape.join() !== shape.join())
       throw invalid('latents', latents.shape, `[${shape.join(', ')}]`)
-    const own = device.scope(() => {
+    const own = this.#part('denoise', 'prepare', () => {
       const start = latents
         ? ops.cast(latents, 'f32')
         : ops.randn(device, shape, { seeds, stream: streams.base })
@@ -149,7 +151,15 @@ export class Stages {
   /** Doubles height and width of latents in the DITs' units: [B, T, h / 2, w / 2, C] → [B, T, h, w, C], f32, the autoencoder's units. */
   upsample(latents: Tensor): Tensor {
     const { encoder } = this.networks
-    return this.device.scope(() => this.#double(encoder.denormalize(latents)))
+    return this.device.range('upsample', () =>
+      this.device.scope(() => this.#double(encoder.denormalize(latents))),
+    )
+  }
+
+  /** A scope that is a part of a stage in traces. */
+  #part<T>(stage: Stage, name: string, fn: () => T): T {
+    const { device } = this
+    return device.range(stage, () => device.range(name, () => device.scope(fn)))
   }
 
   #double(raw: Tensor): Tensor {
@@ -169,7 +179,7 @@ export class Stages {
     const { device } = this
     const { encoder, refiner, dtype } = this.networks
     const { seeds, fromNoise, schedule } = options
-    const own = device.scope(() => {
+    const own = this.#part('refine', 'prepare', () => {
       const noise = ops.randn(device, upsampled.shape, { seeds, stream: streams.refiner })
       const normalised = encoder.normalize(upsampled)
       const sigma = schedule.sigmas[0]!
@@ -201,7 +211,7 @@ export class Stages {
     const { guidanceScale, schedule, seeds, signal, solver } = options
     const { start } = own
     const guided = isGuided(guidanceScale)
-    const conditioning = device.withSignal(signal, () => {
+    const prepare = () => {
       const { text, negative, image } = conditions
       if (guided && !negative)
         throw invalid('conditions.negative', negative, 'text embeddings, for guidance is used')
@@ -213,7 +223,10 @@ export class Stages {
       both.dispose()
       images?.dispose()
       return prepared
-    })
+    }
+    const conditioning = device.withSignal(signal, () =>
+      device.range(stage, () => device.range('prepare', prepare)),
+    )
     try {
       return yield* denoise({
         ...own,
@@ -253,25 +266,30 @@ export class Stages {
     const { width, height, chunk, seed, signal } = options
     const network = this.networks.decoderFor(options.decoder)
     const raw = device.withSignal(signal, () =>
-      device.scope(() => ops.cast(encoder.denormalize(latents), dtype)),
+      this.#part('decode', 'prepare', () => ops.cast(encoder.denormalize(latents), dtype)),
     )
     const chunks = network.decode(raw, features, { seed, chunk })
     let decoded = 0
+    let count = 0
+    /** The next chunk, and its way back; undefined behind the last. */
+    const queue = () => {
+      const { value: frames } = chunks.next()
+      if (!frames) return undefined
+      return device.scope(() => {
+        const finite = ops.allFinite(frames).read()
+        const rgb = ops.toRgb8(frames)
+        const pixels = ops.slice(ops.slice(rgb, 2, 0, height), 3, 0, width).read()
+        frames.dispose()
+        return { pixels, finite, count: frames.dim(1) }
+      })
+    }
     try {
       let pending: { pixels: Promise<unknown>; finite: Promise<unknown>; count: number } | undefined
       for (;;) {
         signal?.throwIfAborted()
-        const next = device.withSignal(signal, () => {
-          const { value: frames } = chunks.next()
-          if (!frames) return undefined
-          return device.scope(() => {
-            const finite = ops.allFinite(frames).read()
-            const rgb = ops.toRgb8(frames)
-            const pixels = ops.slice(ops.slice(rgb, 2, 0, height), 3, 0, width).read()
-            frames.dispose()
-            return { pixels, finite, count: frames.dim(1) }
-          })
-        })
+        const next = device.withSignal(signal, () =>
+          device.range('decode', () => device.range(`chunk ${++count}`, queue)),
+        )
         next?.pixels.catch(() => {})
         next?.finite.catch(() => {})
         if (pending) {

@@ -74,6 +74,7 @@ for (const family of simulated ? ['sim', 'sim:2'] : [device])
     ])
 steps.push(
   ['what a device promises', uvu('^device\\.test', unchecked)],
+  ['what traces and profiles tell', uvu('^(trace|profile)\\.test', unchecked)],
   ['transformers and encoders against PyTorch', uvu('^models-goldens\\.test', unchecked)],
   ['the autoencoder against PyTorch', uvu('^goldens-autoencoder\\.test', unchecked)],
   ['the pipeline against the CPU, and around it', uvu('^cards-against-cpu\\.test', unchecked)],

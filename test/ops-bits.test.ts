@@ -60,6 +60,37 @@ bits('cast between floating types', async () => {
       }
 })
 
+bits('a short row has the same bits wherever it lies, in a vector of several rows too', async () => {
+  const cpu = devices[1]
+  const random = new Random(9)
+  for (const channels of [4, 8, 12])
+    for (const dtype of ['f32', 'bf16'] as const) {
+      const rows = 20_011 // several ranges of the thread pool, and not a whole number of vectors
+      const data = Float32Array.from({ length: rows * channels }, () => random.normal())
+      const vector = () =>
+        cpu.tensor(
+          Float32Array.from({ length: channels }, () => random.normal()),
+          [channels],
+        )
+      const [weight, bias] = [vector(), vector()]
+      const norm = (x: Tensor) => ops.pixelNorm(x, { weight, bias, residual: x, activation: 'silu' }).read()
+      const all = ops.cast(cpu.tensor(data, [rows, channels]), dtype)
+      const whole = await norm(all)
+      for (const [start, end] of [
+        [0, 1],
+        [1, 2],
+        [7, 12],
+        [8191, 8193],
+        [rows - 3, rows],
+      ] as const)
+        assert.equal(
+          await norm(ops.slice(all, 0, start, end)),
+          whole.slice(start * channels, end * channels),
+          `${channels} channels ${dtype}, rows from ${start}`,
+        )
+    }
+})
+
 bits('8-bit pictures', async () => {
   const all = Uint8Array.from({ length: 1003 }, (_, i) => i % 256)
   const values = floats(5000).map((v, i) => (i % 2 ? v : ((i % 999) - 499) / 400))

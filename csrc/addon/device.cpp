@@ -1,4 +1,5 @@
 // Devices, tensors and everything that waits, for JavaScript.
+#include <algorithm>
 #include <cstring>
 
 #include "addon/binding.h"
@@ -203,6 +204,85 @@ Napi::Value end_capture(const Info& info) {
                           [](Napi::Env, std::shared_ptr<Graph>* g) { delete g; });
 }
 
+Napi::Value begin_trace(const Info& info) {
+  return guarded(info, [&] {
+    device_of(info[0])->begin_trace(info[1].ToBoolean());
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value push_range(const Info& info) {
+  device_of(info[0])->push_range(info[1].As<Napi::String>());
+  return info.Env().Undefined();
+}
+
+Napi::Value pop_range(const Info& info) {
+  device_of(info[0])->pop_range();
+  return info.Env().Undefined();
+}
+
+/// What has run, in the order in which it was queued: {names, shapes, paths: lists without repetitions, ops:
+/// Float64Array of kTraceFields an op}.
+Napi::Value traced_ops(Napi::Env env, const Trace& trace) {
+  constexpr size_t kTraceFields = 8;  // name, shapes, path, begin and end in ns, FLOPs, bytes, memory in use
+  const Napi::Array names = Napi::Array::New(env), shapes = Napi::Array::New(env),
+                    paths = Napi::Array::New(env);
+  std::map<std::string, uint32_t> name_numbers, shape_numbers;
+  std::map<std::pair<const TraceRange*, const TraceRange*>, uint32_t> path_numbers;
+  const auto number_of = [](auto& numbers, const auto& key, const Napi::Array& list, auto make) {
+    const auto [at, is_new] = numbers.try_emplace(key, static_cast<uint32_t>(numbers.size()));
+    if (is_new) list.Set(at->second, make());
+    return static_cast<double>(at->second);
+  };
+  const auto path_of = [env](const TraceRange* outer, const TraceRange* inner) {
+    std::vector<const TraceRange*> ranges;  // the innermost first
+    for (const TraceRange* first : {inner, outer})
+      for (const TraceRange* range = first; range; range = range->parent.get()) ranges.push_back(range);
+    Napi::Array path = Napi::Array::New(env, ranges.size());
+    for (size_t i = 0; i < ranges.size(); i++)
+      path.Set(static_cast<uint32_t>(i), ranges[ranges.size() - 1 - i]->name);
+    return path;
+  };
+  std::vector<double> ops;
+  for (const std::vector<TraceRecord>& chunk : trace.chunks())
+    for (const TraceRecord& record : chunk) {
+      if (!record.end) continue;  // was cancelled
+      const std::string name = record.name, text = record.note ? record.note->shapes : std::string();
+      const TraceRange* const inner = record.note ? record.note->range.get() : nullptr;
+      const auto path = std::make_pair(record.outer.get(), inner);
+      const auto string = [env](const std::string& value) {
+        return [env, value] { return Napi::String::New(env, value); };
+      };
+      for (const double value :
+           {number_of(name_numbers, name, names, string(name)),
+            number_of(shape_numbers, text, shapes, string(text)),
+            number_of(path_numbers, path, paths, [&] { return path_of(path.first, path.second); }),
+            static_cast<double>(record.begin), static_cast<double>(record.end), record.cost.flops,
+            record.cost.bytes, static_cast<double>(record.memory)})
+        ops.push_back(value);
+    }
+  Napi::Float64Array values = Napi::Float64Array::New(env, ops.size());
+  std::copy(ops.begin(), ops.end(), values.Data());
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("names", names);
+  out.Set("shapes", shapes);
+  out.Set("paths", paths);
+  out.Set("fields", static_cast<double>(kTraceFields));
+  out.Set("ops", values);
+  return out;
+}
+
+Napi::Value end_trace(const Info& info) {
+  return guarded(info, [&] {
+    const auto device = device_of(info[0]);
+    const std::shared_ptr<Trace> trace = device->end_trace();
+    if (!trace) throw invalid_argument("trace", "an end without a begin", "a trace that is taken");
+    return promise_of(
+        info, device, [&](Queue::Done done) { device->fence(std::move(done)); },
+        [trace](Napi::Env env) { return traced_ops(env, *trace); });
+  });
+}
+
 Napi::Value replay(const Info& info) {
   return guarded(info, [&] {
     const auto& graph = *info[1].As<GraphHandle>().Data();
@@ -365,6 +445,10 @@ void register_device(Napi::Env env, Napi::Object exports) {
   add("setToken", set_token);
   add("beginCapture", begin_capture);
   add("endCapture", end_capture);
+  add("beginTrace", begin_trace);
+  add("endTrace", end_trace);
+  add("pushRange", push_range);
+  add("popRange", pop_range);
   add("replay", replay);
   add("disposeGraph", dispose_graph);
   add("tensor", tensor);

@@ -66,17 +66,18 @@ void ThreadPool::run(int64_t n, int64_t grain, Call call, const void* context) {
   n_ = n;
   grain_ = grain;
   next_.store(0, std::memory_order_relaxed);
-  busy_.store(size() - 1, std::memory_order_relaxed);
+  gate_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   work(0);
+  gate_.fetch_and(~kOpen, std::memory_order_acq_rel);
   for (int spin = 0;; spin++) {
-    const int busy = busy_.load(std::memory_order_acquire);
-    if (busy == 0) return;
+    const uint32_t inside = gate_.load(std::memory_order_acquire);
+    if (inside == 0) return;
     if (spin < kSpins)
       pause();
     else
-      busy_.wait(busy, std::memory_order_acquire);
+      gate_.wait(inside, std::memory_order_acquire);
   }
 }
 
@@ -99,9 +100,22 @@ void ThreadPool::loop(int worker) {
     }
     seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;
+    if (!join()) continue;  // came too late
     work(worker);
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+    leave();
   }
+}
+
+bool ThreadPool::join() {
+  uint32_t gate = gate_.load(std::memory_order_relaxed);
+  while (gate & kOpen)
+    if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire, std::memory_order_relaxed))
+      return true;
+  return false;
+}
+
+void ThreadPool::leave() {
+  if (gate_.fetch_sub(1, std::memory_order_acq_rel) == 1) gate_.notify_one();  // closed, and the last
 }
 
 }  // namespace fsv

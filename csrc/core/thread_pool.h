@@ -1,7 +1,8 @@
 // The threads inside one op. The caller (the device's executor thread) works too, as worker 0; the others
 // sleep between ops after a short spin, so that an idle device costs nothing and Node's own threads are not
 // starved. Ranges are claimed dynamically, so which worker computes what varies; results must not depend on
-// it.
+// it. Workers join an op when they have woken up, through a gate that the caller closes when no range is
+// left: it waits for those inside, never for one that the system has yet to find a processor for.
 #pragma once
 
 #include <atomic>
@@ -51,6 +52,8 @@ class ThreadPool {
 
   void run(int64_t n, int64_t grain, Call call, const void* context);
   void work(int worker);
+  bool join();
+  void leave();
   void loop(int worker);
 
   std::vector<Worker> workers_;
@@ -59,7 +62,9 @@ class ThreadPool {
   int64_t n_ = 0, grain_ = 1;
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};
-  alignas(64) std::atomic<int> busy_{0};
+  /// Whether workers may join, and how many are inside.
+  static constexpr uint32_t kOpen = uint32_t{1} << 31;
+  alignas(64) std::atomic<uint32_t> gate_{0};
   std::atomic<bool> stop_{false};
 };
 

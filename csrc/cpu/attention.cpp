@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/backend.h"
+#include "cpu/ranges.h"
 
 namespace fsv::cpu {
 namespace {
@@ -43,44 +44,48 @@ void CpuBackend::attention(const AttentionArgs& args) {
     return view.as<char>() + (head / heads * view.shape[1] + position) * token + head % heads * dim * element;
   };
 
+  const int64_t flops = 4 * batch * heads * nq * nk * dim;
   for (int64_t begin = 0; begin < batch * heads; begin += group) {
     const int64_t count = std::min(group, batch * heads - begin);
-    pool_.parallel_for(count * key_blocks, 1, [&](int64_t from, int64_t to, int) {
-      for (int64_t item = from; item < to; item++) {
-        const int64_t slot = item / key_blocks, key = item % key_blocks * kKeyBlock, head = begin + slot;
-        const int64_t keys = std::min(kKeyBlock, keys_of(head) - key);
-        if (keys <= 0) continue;
-        char* const panels = packed + slot * head_bytes;
-        kernels_.gemm->pack({at(args.k, head, key), dtype, heads * dim, nullptr, keys, dim,
-                             panels + key / kPanelCols * key_panel, key_panel});
-        attention.pack_values(
-            {dtype, at(args.v, head, 0), token, key, keys, dim, panels + key_bytes, value_panel});
-      }
-    });
-    pool_.parallel_for(count * query_blocks, 1, [&](int64_t from, int64_t to, int worker) {
-      for (int64_t item = from; item < to; item++) {
-        const int64_t slot = item / query_blocks, row = item % query_blocks * attention.row_block,
-                      head = begin + slot;
-        char* const panels = packed + slot * head_bytes;
-        AttentionTask task;
-        task.dtype = dtype;
-        task.q = at(args.q, head, row);
-        task.q_stride = token;
-        task.keys = panels;
-        task.values = panels + key_bytes;
-        task.value_panel_stride = value_panel;
-        task.rows = std::min(attention.row_block, nq - row);
-        task.key_count = keys_of(head);
-        task.head_dim = dim;
-        task.bias = args.bias ? args.bias.as<float>() + (head % heads * nq + row) * nk : nullptr;
-        task.bias_stride = nk;
-        task.scale = args.scale;
-        task.out = at(args.out, head, row);
-        task.out_stride = token;
-        task.scratch = worker == 0 ? first : pool_.scratch(worker, own);
-        attention.attend(task);
-      }
-    });
+    pool_.parallel_for(
+        count * key_blocks, items_a_range(count * key_blocks, flops), [&](int64_t from, int64_t to, int) {
+          for (int64_t item = from; item < to; item++) {
+            const int64_t slot = item / key_blocks, key = item % key_blocks * kKeyBlock, head = begin + slot;
+            const int64_t keys = std::min(kKeyBlock, keys_of(head) - key);
+            if (keys <= 0) continue;
+            char* const panels = packed + slot * head_bytes;
+            kernels_.gemm->pack({at(args.k, head, key), dtype, heads * dim, nullptr, keys, dim,
+                                 panels + key / kPanelCols * key_panel, key_panel});
+            attention.pack_values(
+                {dtype, at(args.v, head, 0), token, key, keys, dim, panels + key_bytes, value_panel});
+          }
+        });
+    pool_.parallel_for(count * query_blocks, items_a_range(count * query_blocks, flops),
+                       [&](int64_t from, int64_t to, int worker) {
+                         for (int64_t item = from; item < to; item++) {
+                           const int64_t slot = item / query_blocks,
+                                         row = item % query_blocks * attention.row_block, head = begin + slot;
+                           char* const panels = packed + slot * head_bytes;
+                           AttentionTask task;
+                           task.dtype = dtype;
+                           task.q = at(args.q, head, row);
+                           task.q_stride = token;
+                           task.keys = panels;
+                           task.values = panels + key_bytes;
+                           task.value_panel_stride = value_panel;
+                           task.rows = std::min(attention.row_block, nq - row);
+                           task.key_count = keys_of(head);
+                           task.head_dim = dim;
+                           task.bias =
+                               args.bias ? args.bias.as<float>() + (head % heads * nq + row) * nk : nullptr;
+                           task.bias_stride = nk;
+                           task.scale = args.scale;
+                           task.out = at(args.out, head, row);
+                           task.out_stride = token;
+                           task.scratch = worker == 0 ? first : pool_.scratch(worker, own);
+                           attention.attend(task);
+                         }
+                       });
   }
 }
 

@@ -16,6 +16,7 @@
 #include "cpu/backend.h"
 #include "cpu/conv_tiling.h"
 #include "cpu/pack.h"
+#include "cpu/ranges.h"
 
 namespace fsv::cpu {
 namespace {
@@ -363,7 +364,9 @@ void CpuBackend::conv3d(const Conv3dArgs& args) {
   const Work work(Conv(args, kernels_, layout, packed), pool_.size());
   const size_t bytes = work.scratch_bytes();
   for (int w = 0; w < pool_.size(); w++) pool_.scratch(w, bytes);
-  pool_.parallel_for(work.tasks(), 1, [&](int64_t begin, int64_t end, int worker) {
+  const int64_t multiplied = args.weight.shape.elements(1, 5);
+  const int64_t grain = items_a_range(work.tasks(), 2 * args.out.elements() * multiplied);
+  pool_.parallel_for(work.tasks(), grain, [&](int64_t begin, int64_t end, int worker) {
     char* scratch = static_cast<char*>(pool_.scratch(worker, bytes));
     for (int64_t i = begin; i < end; i++) work.run(i, scratch);
   });

@@ -1,5 +1,8 @@
 // Scheduling of layer memory: ranges of tokens.
+#include <algorithm>
+
 #include "cpu/backend.h"
+#include "cpu/ranges.h"
 
 namespace fsv::cpu {
 
@@ -24,9 +27,10 @@ void CpuBackend::layer_memory(const LayerMemoryArgs& args) {
   task.pre_mix = args.pre_mix;
   task.eps = args.eps;
 
-  constexpr int64_t kTokensARange = 2 * kMemoryTokens;  // short enough to even out between workers
+  const int64_t token_bytes = args.count * task.channels * static_cast<int64_t>(size_of(task.dtype));
+  const int64_t grain = std::max<int64_t>(2 * kMemoryTokens, rows_a_range(token_bytes));
   const size_t bytes = sizeof(float) * static_cast<size_t>(kMemoryTokens * task.channels);
-  pool_.parallel_for(shape[0] * shape[1], kTokensARange, [&](int64_t begin, int64_t end, int worker) {
+  pool_.parallel_for(shape[0] * shape[1], grain, [&](int64_t begin, int64_t end, int worker) {
     LayerMemoryTask mine = task;
     mine.rows = static_cast<float*>(pool_.scratch(worker, bytes));
     kernels_.rows->layer_memory(mine, begin, end);

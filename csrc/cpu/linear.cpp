@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/backend.h"
+#include "cpu/ranges.h"
 
 namespace fsv::cpu {
 namespace {
@@ -119,7 +120,8 @@ void CpuBackend::linear(const LinearArgs& args) {
       (bf16 ? gemm.multiply_bf16 : gemm.multiply_f32)(task);
     }
   };
-  pool_.parallel_for(panels == 0 ? 0 : row_items * ceil_div(panels, cut.panels), 1,
+  const int64_t items = panels == 0 ? 0 : row_items * ceil_div(panels, cut.panels);
+  pool_.parallel_for(items, items_a_range(items, 2 * rows * n * k),
                      [&](int64_t begin, int64_t end, int worker) {
                        for (int64_t item = begin; item < end; item++) rectangle(item, worker);
                      });

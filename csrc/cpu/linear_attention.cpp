@@ -1,5 +1,6 @@
 // linear_attention on the CPU: every head of every frame is a task of its own.
 #include "cpu/backend.h"
+#include "cpu/ranges.h"
 
 namespace fsv::cpu {
 
@@ -10,7 +11,9 @@ void CpuBackend::linear_attention(const LinearAttentionArgs& args) {
   const int64_t element = static_cast<int64_t>(size_of(args.qkv.dtype));
   const size_t bytes = static_cast<size_t>(linear_attention_scratch(d)) * sizeof(float);
   for (int w = 0; w < pool_.size(); w++) pool_.scratch(w, bytes);
-  pool_.parallel_for(x.elements(0, x.rank - 2) * heads, 1, [&](int64_t begin, int64_t end, int worker) {
+  const int64_t items = x.elements(0, x.rank - 2) * heads;
+  const int64_t grain = items_a_range(items, 4 * items * tokens * d * (d + 1));
+  pool_.parallel_for(items, grain, [&](int64_t begin, int64_t end, int worker) {
     LinearAttentionTask task;
     task.dtype = args.qkv.dtype;
     task.tokens = tokens;

@@ -78,13 +78,18 @@ void CudaBackend::attempt(const char* name, const std::function<void()>& body) {
   }
 }
 
-void CudaBackend::run(const Step& step) {
+void CudaBackend::run(const Step& step, const Traced& traced) {
   attempt(step.name, [&] {
-    timeline_->begin(step.name, card_.seconds(step.cost), step.stats ? &step.stats->nanoseconds : nullptr);
+    timeline_->begin(step.name, card_.seconds(step.cost), step.stats ? &step.stats->nanoseconds : nullptr,
+                     traced);
     step.work();
     timeline_->end();
     if (one_by_one_) timeline_->finish();
   });
+}
+
+void CudaBackend::begin_trace() {
+  attempt("trace", [&] { timeline_->anchor(); });
 }
 
 void CudaBackend::synchronize() {

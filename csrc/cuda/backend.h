@@ -41,12 +41,13 @@ class CudaBackend final : public Backend {
   void copy_out(void* host, const void* from, size_t bytes) override;
   void copy(void* to, const void* from, size_t bytes) override;
   void use_workspace(void* data) override { workspace_ = data; }
-  void run(const Step& step) override;
+  void run(const Step& step, const Traced& traced) override;
+  void begin_trace() override;
   void synchronize() override;
   void require_alive() const override;
   int64_t free_bytes() const override;
   bool records() const override { return !one_by_one_; }
-  std::unique_ptr<Recording> record(const std::vector<Step>& steps, OpStats* total) override;
+  std::unique_ptr<Recording> record(const std::vector<Step>& steps, OpStats* total, bool each) override;
 
 #define FSV_OVERRIDE(name, Name) void name(const Name##Args& args) override;
   FSV_FOR_EACH_OP(FSV_OVERRIDE)

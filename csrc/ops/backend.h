@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ops/ops.h"
+#include "ops/trace.h"
 
 namespace fsv {
 
@@ -27,6 +28,7 @@ struct Step {
   std::function<void()> work;
   OpStats* stats;  ///< null for copies
   Cost cost;
+  std::shared_ptr<const TraceNote> note = nullptr;  ///< if it was queued or captured while a trace was taken
 };
 
 /// Steps that a device has made into something of its own, which replays them at once. Used on the executor
@@ -35,7 +37,7 @@ class Recording {
  public:
   virtual ~Recording() = default;
   /// Stops between parts when `cancelled` says so.
-  virtual void replay(const std::function<bool()>& cancelled) = 0;
+  virtual void replay(const std::function<bool()>& cancelled, const Traced& traced) = 0;
 };
 
 /// Of memory that is part of no tensor; of one whose contents nobody has made yet; of one whose contents
@@ -67,8 +69,11 @@ class Backend {
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
 
   /// Does the step's work, which calls methods of this backend, and adds the time that it takes on the device
-  /// to its stats: at once, or by the next `synchronize` where the device is behind.
-  virtual void run(const Step& step);
+  /// to its stats and to `traced`, if there is one: at once, or by the next `synchronize` where the device is
+  /// behind.
+  virtual void run(const Step& step, const Traced& traced);
+  /// Steps that are traced follow.
+  virtual void begin_trace() {}
   /// Returns when the device has done all that it was given. Throws the first error of it.
   virtual void synchronize() {}
   /// Throws ERR_FSVIDEO_DEVICE_LOST when the device can do nothing any more. Any thread.
@@ -77,9 +82,10 @@ class Backend {
   virtual int64_t free_bytes() const { return -1; }
 
   /// Whether graphs are worth to be recorded. The first replay of one runs its steps one by one, the second
-  /// records them; `total` takes the time of the replays.
+  /// records them; `total` takes the time of the replays, or with `each` every step takes its own.
   virtual bool records() const { return false; }
-  virtual std::unique_ptr<Recording> record(const std::vector<Step>& /*steps*/, OpStats* /*total*/) {
+  virtual std::unique_ptr<Recording> record(const std::vector<Step>& /*steps*/, OpStats* /*total*/,
+                                            bool /*each*/) {
     return nullptr;
   }
 

@@ -20,10 +20,12 @@ Error disposed(const std::string& device) {
 
 }  // namespace
 
-void Backend::run(const Step& step) {
+void Backend::run(const Step& step, const Traced& traced) {
   const auto start = std::chrono::steady_clock::now();
   step.work();
-  if (step.stats) step.stats->nanoseconds += (std::chrono::steady_clock::now() - start).count();
+  const auto end = std::chrono::steady_clock::now();
+  if (step.stats) step.stats->nanoseconds += (end - start).count();
+  if (traced) traced[0].took(start.time_since_epoch().count(), end.time_since_epoch().count());
 }
 
 Graph::~Graph() {
@@ -143,7 +145,21 @@ void Device::enqueue(Step step) {
   }
   count(step.stats, step.cost);
   if (!queue_) return;
-  queue_->push([backend = backend_.get(), step = std::move(step)] { backend->run(step); }, token_);
+  if (!trace_) {
+    queue_->push([backend = backend_.get(), step = std::move(step)] { backend->run(step, {}); }, token_);
+    return;
+  }
+  const Traced traced = trace_->add(1);
+  traced[0].name = step.name;
+  traced[0].cost = step.cost;
+  traced[0].note = step.note ? step.note : note({});
+  traced[0].memory = usage_.in_use;
+  queue_->push(
+      [this, step = std::move(step), traced] {
+        annotate(nullptr, traced[0].note.get(), step.name);
+        backend_->run(step, traced);
+      },
+      token_);
 }
 
 Tensor Device::workspace(size_t bytes) {
@@ -178,7 +194,7 @@ void Device::write(const Tensor& to, const void* host, size_t bytes, std::shared
   enqueue({"write",
            [backend = backend_.get(), view, host, bytes, owner] { backend->copy_in(view.data, host, bytes); },
            nullptr,
-           {}});
+           {0, static_cast<double>(bytes)}});
 }
 
 void Device::assign(const Tensor& to, const Tensor& from) {
@@ -192,7 +208,7 @@ void Device::assign(const Tensor& to, const Tensor& from) {
              backend->copy(target.data, source.data, static_cast<size_t>(source.bytes()));
            },
            nullptr,
-           {}});
+           {0, 2 * static_cast<double>(source.bytes())}});
 }
 
 void Device::read(const Tensor& from, void* host, Queue::Done done) {
@@ -208,7 +224,7 @@ void Device::read(const Tensor& from, void* host, Queue::Done done) {
              backend->copy_out(host, view.data, static_cast<size_t>(view.bytes()));
            },
            nullptr,
-           {}});
+           {0, static_cast<double>(view.bytes())}});
   fence(std::move(done));
 }
 
@@ -228,29 +244,38 @@ void Device::begin_capture() {
   capture_ = std::make_shared<Graph>();
   capture_->pool = make_pool(true);
   capture_->device = shared_from_this();
+  if (trace_) uncaptured_ = trace_->swap(nullptr);
 }
 
-std::shared_ptr<Graph> Device::end_capture() { return std::exchange(capture_, nullptr); }
+std::shared_ptr<Graph> Device::end_capture() {
+  if (trace_ && capture_) trace_->swap(std::exchange(uncaptured_, nullptr));
+  return std::exchange(capture_, nullptr);
+}
 
 void Device::replay(const Graph& graph) {
   require_open();
   if (capture_) throw invalid_argument("replay", "a call inside capture", "a call outside capture");
   for (const Step& step : graph.body->steps) count(step.stats, step.cost);
   if (!queue_) return;
+  const Traced traced = trace_replay(*graph.body);
+  const bool each = traced && traced.each;
   OpStats* total = backend_->records() ? &stats_["graph"] : nullptr;
-  if (total) total->calls++;
+  if (total && !each) total->calls++;
   queue_->push(
-      [backend = backend_.get(), body = graph.body, token = token_, total] {
+      [this, body = graph.body, token = token_, total, traced, each] {
         const auto cancelled = [&] { return token && token->load(std::memory_order_relaxed); };
-        if (total && body->warm && !body->recording) body->recording = backend->record(body->steps, total);
+        std::unique_ptr<Recording>& recording = each ? body->traced : body->recording;
+        if (total && body->warm && !recording) recording = backend_->record(body->steps, total, each);
         body->warm = true;
-        if (body->recording) {
-          body->recording->replay(cancelled);
+        if (recording) {
+          if (traced) annotate(traced[0].outer.get(), nullptr, "graph");
+          recording->replay(cancelled, traced);
           return;
         }
-        for (const Step& step : body->steps) {
+        for (size_t i = 0; i < body->steps.size(); i++) {
           if (cancelled()) return;
-          backend->run(step);
+          if (traced) annotate(traced[i].outer.get(), traced[i].note.get(), body->steps[i].name);
+          backend_->run(body->steps[i], traced.from(i));
         }
       },
       token_);

@@ -11,9 +11,11 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/nvtx.h"
 #include "core/pool.h"
 #include "core/queue.h"
 #include "ops/backend.h"
+#include "ops/describe.h"
 
 namespace fsv {
 
@@ -52,8 +54,8 @@ struct Tensor {
 struct Graph {
   struct Body {
     std::vector<Step> steps;
-    bool warm = false;  ///< has been replayed; executor thread only, as all below
-    std::unique_ptr<Recording> recording;
+    bool warm = false;                             ///< has been replayed; executor thread only, as all below
+    std::unique_ptr<Recording> recording, traced;  ///< `traced` takes the time of every step
   };
   std::shared_ptr<Device> device;  // first, so that it goes last: the pool gives its memory back through it
   std::shared_ptr<Pool> pool;
@@ -100,7 +102,7 @@ class Device : public std::enable_shared_from_this<Device> {
                backend->use_workspace(data);
                (backend->*op)(args);
              },
-             &stats_[name], cost(args)});
+             &stats_[name], cost(args), trace_ ? note(describe_operands(args, spec)) : nullptr});
     guard_aborted(out.view);
     return out;
   }
@@ -116,6 +118,18 @@ class Device : public std::enable_shared_from_this<Device> {
   void begin_capture();
   std::shared_ptr<Graph> end_capture();
   void replay(const Graph& graph);
+
+  /// Records what is queued from now on. One trace at a time.
+  void begin_trace(bool whole_graphs);
+  /// What was recorded, complete when a fence behind it is done; null without a trace.
+  std::shared_ptr<Trace> end_trace();
+  /// What is queued until `pop_range` is part of a range. Without a trace nothing happens.
+  void push_range(std::string name) {
+    if (trace_) trace_->push(std::move(name));
+  }
+  void pop_range() {
+    if (trace_) trace_->pop();
+  }
 
   /// Work pushed from now on is skipped once the token is set; nullptr for none.
   void set_token(CancelToken token) { token_ = std::move(token); }
@@ -142,6 +156,9 @@ class Device : public std::enable_shared_from_this<Device> {
   friend class Storage;
   friend struct Graph;
   void enqueue(Step step);
+  std::shared_ptr<const TraceNote> note(std::string shapes) const;
+  Traced trace_replay(const Graph::Body& body);
+  void annotate(const TraceRange* outer, const TraceNote* note, const char* name);
   Tensor workspace(size_t bytes);
   void guard(void* data, size_t bytes, Guard what);
   void guard_aborted(const TensorView& out);
@@ -156,6 +173,9 @@ class Device : public std::enable_shared_from_this<Device> {
   std::shared_ptr<Pool> pool_;
   std::shared_ptr<Graph> capture_;
   CancelToken token_;
+  std::shared_ptr<Trace> trace_;
+  std::shared_ptr<const TraceRange> uncaptured_;  // the range outside of the capture
+  NvtxRanges nvtx_;                               // executor thread only
   std::map<std::string, OpStats> stats_;
   size_t mapped_ = 0;
   bool closed_ = false;

@@ -40,12 +40,17 @@ export type GenerateOptions = Given<typeof options>
  */
 export function checkPlaces(given: GenerateOptions): { model: string; device: string; quality?: number } {
   const model = given.model ?? process.env.FSVIDEO_MODEL ?? join(packageRoot, 'models/shapes')
-  const { device = 'auto' } = given
-  if (!/^(auto|cpu|cuda(:\d+)?)$/.test(device)) throw invalid('--device', device, 'auto, cpu or cuda[:N]')
+  const device = checkDevice(given.device)
   const quality = numeric(given.quality)
   if (quality !== undefined && !(typeof quality === 'number' && quality >= 1 && quality <= 100))
     throw invalid('--quality', quality, 'a number from 1 to 100')
   return { model, device, quality }
+}
+
+/** @throws ERR_FSVIDEO_INVALID_ARGUMENT. Simulated cards are for tests, and only in their own build. */
+export function checkDevice(device = 'auto'): string {
+  if (/^(auto|cpu|(cuda|sim)(:\d+)?)$/.test(device)) return device
+  throw invalid('--device', device, 'auto, cpu or cuda[:N]')
 }
 
 /** Which field of the request an option sets; those of another name first. */

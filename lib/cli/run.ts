@@ -17,6 +17,10 @@ const commands: Readonly<Record<string, { about: string; load: () => Promise<Com
     about: 'make a video of a picture and a prompt',
     load: async () => (await import('./generate.js')).generate,
   },
+  profile: {
+    about: 'tell where the time of a generation goes',
+    load: async () => (await import('./profile.js')).profileCommand,
+  },
   info: {
     about: 'tell what a model folder holds',
     load: async () => (await import('./info.js')).info,

@@ -20,7 +20,7 @@ import {
 } from './autoencoder-blocks.js'
 import type { DecoderConfig, EncoderConfig } from './config.js'
 import { Delay, Run, type TemporalConv, type TemporalLayer } from './streaming.js'
-import { gave } from './watch.js'
+import { layer } from './watch.js'
 
 /** Stream numbers of the decoder's noise maps start here (models/FORMAT.md, random numbers). */
 const NOISE_STREAM = 2 ** 32
@@ -110,10 +110,10 @@ export class Encoder {
     const run = new Run(this.device)
     run.last = true
     const features: Tensor[] = []
-    let x = this.device.scope(() => gave('conv_in', this.#convIn.push(video, run)!))
-    const step = (name: string, layer: (input: Tensor) => Tensor) => {
+    let x = this.device.scope(() => layer(this.device, 'conv_in', () => this.#convIn.push(video, run)!))
+    const step = (name: string, forward: (input: Tensor) => Tensor) => {
       const input = x
-      x = this.device.scope(() => gave(name, layer(input)))
+      x = this.device.scope(() => layer(this.device, name, () => forward(input)))
       if (!features.includes(input)) input.dispose()
     }
     for (const [s, { blocks, down }] of this.#stages.entries()) {
@@ -208,11 +208,12 @@ export class Decoder {
     const shortcutIn = new Delay()
     this.#sections.push({
       rate: 1,
-      push: (x, { run }) => {
-        const conv = convIn.push(x, run)
-        const shortcut = shortcutIn.match(x, conv, run)
-        return conv && gave('conv_in', ops.shuffle3d(conv, { channels: widths[last]!, shortcut }))
-      },
+      push: (x, { run }) =>
+        layer(this.device, 'conv_in', () => {
+          const conv = convIn.push(x, run)
+          const shortcut = shortcutIn.match(x, conv, run)
+          return conv && ops.shuffle3d(conv, { channels: widths[last]!, shortcut })
+        }),
     })
     for (let s = last; s >= 0; s--) {
       const stage = parameters.at(`up_blocks.${s}`)
@@ -255,9 +256,11 @@ export class Decoder {
         rate,
         push: (frames, pass) => {
           let x = frames
-          for (const [name, layer] of layers) {
+          for (const [name, forward] of layers) {
             const before = x
-            x = this.device.scope(() => gave(`up_blocks.${s}.${name}`, layer(before, pass)))
+            x = this.device.scope(() =>
+              layer(this.device, `up_blocks.${s}.${name}`, () => forward(before, pass)),
+            )
             if (before !== x) before?.dispose()
           }
           return x
@@ -268,8 +271,10 @@ export class Decoder {
     const convOut = temporalConv(parameters.at('conv_out'), context, widths[0]!, outChannels, [3, 3, 3], {
       groupSize,
     })
-    const push: DecoderSection['push'] = (x, { run }) =>
-      gave('conv_out', convOut.push(x && gave('norm_out', normOut.forward(x)), run))
+    const push: DecoderSection['push'] = (x, { run }) => {
+      const normed = x && layer(this.device, 'norm_out', () => normOut.forward(x))
+      return layer(this.device, 'conv_out', () => convOut.push(normed, run))
+    }
     this.#sections.push({ rate: groupSize, push })
   }
 
@@ -298,7 +303,9 @@ export class Decoder {
       for (const [stage, crossAttention] of this.#crossAttention) {
         const feature = features[stage]
         if (!feature) throw invalid('decode.features', features.length, `the features of stage ${stage}`)
-        const kv = this.device.scope(() => crossAttention.prepare(feature))
+        const kv = this.device.range(`up_blocks.${stage}.cross_attn`, () =>
+          this.device.scope(() => crossAttention.prepare(feature)),
+        )
         pass.firstFrame.set(stage, { k: this.device.keep(kv.k), v: this.device.keep(kv.v) })
       }
       yield* this.#flow(0, this.device.keep(latents.slice(1, 0, total)), true, pass)

@@ -351,9 +351,13 @@ export class DIT {
 
     return this.#device.scope(() => {
       const [first, second] = this.#textEmbedding
-      const words = second.forward(first.forward(this.#cast(text), { activation: 'gelu_tanh' }))
-      const picture = image && this.#imageProjection?.forward(this.#cast(image))
-      const contexts = this.#blocks.map((block) => this.#device.scope(() => block.prepare(words, picture)))
+      const [words, picture] = this.#device.range('embeddings', () => [
+        second.forward(first.forward(this.#cast(text), { activation: 'gelu_tanh' })),
+        image && this.#imageProjection?.forward(this.#cast(image)),
+      ])
+      const contexts = this.#blocks.map((block, i) =>
+        this.#device.range(`block ${i}`, () => this.#device.scope(() => block.prepare(words, picture))),
+      )
       const tokens = grid[0] * grid[1] * grid[2]
       const table = rotations(grid, config.rope, config.ropeTheta)
       const turns = this.#device.tensor(table, [tokens, table.length / tokens / 2, 2])
@@ -389,16 +393,22 @@ export class DIT {
     requireShape('dit.timestep', timestep, [batch, this.config.freqDim])
 
     return this.#device.scope(() => {
-      const { time, projected } = this.#embedTime(timestep)
-      const memory: Tensor[] = [this.#embedPatches(latents)]
+      const device = this.#device
+      const [{ time, projected }, patches] = device.range('embeddings', () => [
+        this.#embedTime(timestep),
+        this.#embedPatches(latents),
+      ])
+      const memory: Tensor[] = [patches]
       const finite: Tensor[] = []
       for (const [i, block] of this.#blocks.entries()) {
-        const x = this.#device.scope(() => block.forward(memory, projected, contexts[i]!, rotations))
+        const x = device.range(`block ${i}`, () =>
+          device.scope(() => block.forward(memory, projected, contexts[i]!, rotations)),
+        )
         if (!this.config.memory.enabled) memory.pop()!.dispose()
         memory.push(x)
         if (options.flags) finite.push(ops.allFinite(x))
       }
-      const velocity = this.#project(memory.at(-1)!, time, grid)
+      const velocity = device.range('head', () => this.#project(memory.at(-1)!, time, grid))
       if (!options.flags) return velocity
       return { velocity, flags: ops.concat([...finite, ops.allFinite(velocity)], 0) }
     })

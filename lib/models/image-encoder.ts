@@ -9,7 +9,7 @@ import type { Tensor } from '../tensor.js'
 import type { CLIPVisionConfig } from './config.js'
 import { Linear } from './linear.js'
 import { requireShape } from './shapes.js'
-import { gave } from './watch.js'
+import { layer } from './watch.js'
 
 interface Norm {
   weight: Tensor
@@ -106,10 +106,12 @@ export class CLIPVision {
     const { imageSize } = this.config
     requireShape('clip.pixels', pixels, ['B', 1, imageSize, imageSize, 3])
     return this.#device.scope(() => {
-      let x = this.#device.scope(() => ops.normModulate(this.#embed(pixels), this.#normIn))
-      gave('embeddings', x)
-      for (const [i, layer] of this.#layers.entries()) {
-        const y = this.#device.scope(() => gave(`encoder.layers.${i}`, layer.forward(x)))
+      const device = this.#device
+      let x = device.scope(() =>
+        layer(device, 'embeddings', () => ops.normModulate(this.#embed(pixels), this.#normIn)),
+      )
+      for (const [i, block] of this.#layers.entries()) {
+        const y = device.scope(() => layer(device, `encoder.layers.${i}`, () => block.forward(x)))
         x.dispose()
         x = y
       }

@@ -8,7 +8,7 @@ import type { ComputeType, Parameters } from '../parameters.js'
 import type { Tensor } from '../tensor.js'
 import type { LatentUpsamplerConfig } from './config.js'
 import { requireShape } from './shapes.js'
-import { gave } from './watch.js'
+import { layer } from './watch.js'
 
 /** A convolution 3x3x3 that keeps the size: it sees one frame to each side. */
 class Convolution {
@@ -92,14 +92,15 @@ export class LatentUpsampler {
     const { device } = latents
     return device.scope(() => {
       const input = latents.dtype === this.#dtype ? latents : ops.cast(latents, this.#dtype)
-      let x = ops.shuffle3d(this.#initial.forward(input), { space: this.config.scale })
-      gave('initial_conv', x)
+      let x = layer(device, 'initial_conv', () =>
+        ops.shuffle3d(this.#initial.forward(input), { space: this.config.scale }),
+      )
       for (const [i, block] of this.#blocks.entries()) {
-        const y = device.scope(() => gave(`res_blocks.${i}`, block.forward(x)))
+        const y = device.scope(() => layer(device, `res_blocks.${i}`, () => block.forward(x)))
         x.dispose()
         x = y
       }
-      return gave('final_conv', this.#final.forward(x))
+      return layer(device, 'final_conv', () => this.#final.forward(x))
     })
   }
 }

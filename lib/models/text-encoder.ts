@@ -9,7 +9,7 @@ import type { ComputeType, Parameters } from '../parameters.js'
 import type { Tensor } from '../tensor.js'
 import type { UMT5Config } from './config.js'
 import { Linear } from './linear.js'
-import { gave } from './watch.js'
+import { layer } from './watch.js'
 
 /** Root mean square norm, the only one in T5. */
 interface Norm {
@@ -112,22 +112,26 @@ export class UMT5Encoder {
       if (!(Number.isInteger(id) && id >= 0 && id < vocabSize))
         throw invalid(`ids[${i}]`, id, `an integer from 0 to ${vocabSize - 1}`)
 
-    return this.#device.scope(() => {
+    const device = this.#device
+    return device.scope(() => {
       const n = ids.length
       const relative = positionBuckets(n, relativeAttentionNumBuckets, relativeAttentionMaxDistance)
-      const buckets = this.#device.tensor(relative, [n, n])
-      let x = ops.embedding(this.#embedding, this.#device.tensor(Int32Array.from(ids), [1, n]))
-      gave('shared', x)
+      const buckets = device.tensor(relative, [n, n])
+      let x = layer(device, 'shared', () =>
+        ops.embedding(this.#embedding, device.tensor(Int32Array.from(ids), [1, n])),
+      )
       for (const [i, [attention, feedForward]] of this.#blocks.entries()) {
         const before = x
-        const between = this.#device.scope(() => attention.forward(before, buckets))
-        gave(`encoder.block.${i}.layer.0`, between)
+        const between = device.scope(() =>
+          layer(device, `encoder.block.${i}.layer.0`, () => attention.forward(before, buckets)),
+        )
         before.dispose()
-        x = this.#device.scope(() => feedForward.forward(between))
-        gave(`encoder.block.${i}.layer.1`, x)
+        x = device.scope(() =>
+          layer(device, `encoder.block.${i}.layer.1`, () => feedForward.forward(between)),
+        )
         between.dispose()
       }
-      return gave('encoder.final_layer_norm', ops.normModulate(x, this.#norm))
+      return layer(device, 'encoder.final_layer_norm', () => ops.normModulate(x, this.#norm))
     })
   }
 

@@ -595,6 +595,21 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return error;
 }
 
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+  if (flags != cudaEventRecordExternal) return fail(cudaErrorInvalidValue);
+  Runtime& r = runtime();
+  std::lock_guard lock(r.mutex);
+  if (event->card != stream->card) return fail(cudaErrorInvalidResourceHandle);
+  if (stream->capture == Capture::none) return fail(cudaErrorInvalidValue);
+  return r.push_locked(stream, {.run = [event] {  // a node, that each launch of the graph passes
+                         std::lock_guard lock(runtime().mutex);
+                         event->recorded++;
+                         event->done = event->recorded;
+                         event->time = Clock::now();
+                         return cudaSuccess;
+                       }});
+}
+
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   Runtime& r = runtime();
   r.let_work_begin();

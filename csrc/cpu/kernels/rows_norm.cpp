@@ -54,6 +54,40 @@ void norm_rows(const NormTask& task, int64_t begin, int64_t end, const Act& act)
   }
 }
 
+/// The vector's first `kChannels` numbers again and again; `otherwise` where there are none.
+template <int kChannels>
+Floats repeated(const float* vector, float otherwise) {
+  Floats v = set(otherwise);
+  for (int i = 0; vector && i < kLanes; i++) v[i] = vector[i % kChannels];
+  return v;
+}
+
+/// norm_rows of rows that are a part of a vector, as many at once as it holds: the same sums in the same
+/// order, so that a row has the same bits wherever it lies. Only what pixel_norm asks for.
+template <int kChannels, class X, class Y, class Act>
+void norm_short_rows(const NormTask& task, int64_t begin, int64_t end, const Act& act) {
+  static_assert(kChannels < kLanes && kLanes % kChannels == 0);
+  const X *x = static_cast<const X*>(task.x), *residual = static_cast<const X*>(task.residual);
+  Y* out = static_cast<Y*>(task.out);
+  const Floats weight = repeated<kChannels>(task.weight, 1), bias = repeated<kChannels>(task.bias, 0);
+  Ints partner[3];
+  for (int step = kChannels / 2, i = 0; step > 0; step /= 2, i++)
+    for (int lane = 0; lane < kLanes; lane++) partner[i][lane] = lane ^ step;
+  const int64_t size = end * kChannels;
+  for (int64_t i = begin * kChannels; i < size; i += kLanes) {
+    const int64_t n = size - i < kLanes ? size - i : kLanes;
+    Floats v = load_some(x + i, n);
+    Floats squares = v * v;
+    for (int step = kChannels / 2, j = 0; step > 0; step /= 2, j++)
+      squares += __builtin_shuffle(squares, partner[j]);
+    Floats factor = squares / static_cast<float>(kChannels) + task.eps;
+    for (int lane = 0; lane < kLanes; lane++) factor[lane] = __builtin_sqrtf(factor[lane]);
+    v = v * (1.0f / factor) * weight + bias;
+    if (residual) v += load_some(residual + i, n);
+    store_some(out + i, act(v), n);
+  }
+}
+
 /// (a cos - b sin, a sin + b cos) of the pairs (a, b) in v.
 Floats rotated(Floats v, Floats cos_sin) {
   Ints even, odd, swapped;
@@ -150,8 +184,16 @@ void affine_rows(const AffineTask& task, int64_t begin, int64_t end, const Act& 
 void norm(const NormTask& task, int64_t begin, int64_t end) {
   with_activation(task.activation, [&](auto act) {
     with_stored(task.x_dtype, [&](auto x) {
-      with_stored(task.out_dtype,
-                  [&](auto y) { norm_rows<decltype(x), decltype(y)>(task, begin, end, act); });
+      with_stored(task.out_dtype, [&](auto y) {
+        using X = decltype(x);
+        using Y = decltype(y);
+        const bool plain = task.rms && !task.scale && !task.shift;
+        if constexpr (kLanes > 8)
+          if (plain && task.channels == 8) return norm_short_rows<8, X, Y>(task, begin, end, act);
+        if constexpr (kLanes > 4)
+          if (plain && task.channels == 4) return norm_short_rows<4, X, Y>(task, begin, end, act);
+        norm_rows<X, Y>(task, begin, end, act);
+      });
     });
   });
 }
