@@ -275,6 +275,33 @@ Faults& faults() {
   return faults;
 }
 
+namespace {
+
+std::mutex counts_mutex;
+Counts counts;
+
+void add(const Report& report) {
+  const std::lock_guard lock(counts_mutex);
+  counts.launches++;
+  counts.read += report.global_read;
+  counts.written += report.global_written;
+  for (const auto& [line, counter] : report.global)
+    counts.sectors += counter.units, counts.least_sectors += counter.least;
+  for (const auto& [line, counter] : report.shared)
+    counts.wavefronts += counter.units, counts.least_wavefronts += counter.least;
+}
+
+}  // namespace
+
+Counts count(bool on) {
+  {
+    const std::lock_guard lock(runtime().mutex);
+    runtime().options.count = on;
+  }
+  const std::lock_guard lock(counts_mutex);
+  return std::exchange(counts, {});
+}
+
 void set_card_memory(size_t bytes) {
   std::lock_guard lock(runtime().mutex);
   for (Card& card : runtime().cards) card.total = bytes;
@@ -324,6 +351,7 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* functio
     Options options = runtime().options;
     options.seed += static_cast<uint64_t>(++faults().launched);
     const Report report = launch(grid, block, cluster, smem, options, thread);
+    if (options.count) add(report);
     if (report.ok()) return cudaSuccess;
     std::fprintf(stderr, "simulator: %s\n", report.first().c_str());
     return cudaErrorLaunchFailure;

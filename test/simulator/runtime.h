@@ -17,6 +17,16 @@ struct Faults {
 };
 Faults& faults();
 
+/// What kernels did while they were counted.
+struct Counts {
+  uint64_t launches = 0;
+  uint64_t read = 0, written = 0;                 ///< bytes of global memory, copies included
+  uint64_t sectors = 0, least_sectors = 0;        ///< of 32 bytes, and as few as could carry them
+  uint64_t wavefronts = 0, least_wavefronts = 0;  ///< of shared memory: more than least are bank conflicts
+};
+/// Counts from zero on, or no longer; gives what was counted up to now. Call it when the card rests.
+Counts count(bool on);
+
 /// Bytes of a card that has not been used yet.
 void set_card_memory(size_t bytes);
 
