@@ -79,6 +79,7 @@ steps.push(
   ['the autoencoder against PyTorch', uvu('^goldens-autoencoder\\.test', unchecked)],
   ['the pipeline against the CPU, and around it', uvu('^cards-against-cpu\\.test', unchecked)],
 )
+steps.push(['bench measures, on simulated cards counts', uvu('^bench-command\\.test')])
 if (simulated) steps.push(['cards that fail', uvu('^simulated-cards\\.test')])
 else if (!options['no-sanitizer'])
   for (const tool of ['memcheck', 'racecheck'])

@@ -11,8 +11,8 @@ import sharp from 'sharp'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { packageRoot } from '../lib/addon.js'
-import { run } from '../lib/cli/run.js'
 import { modelInfo } from '../lib/init.js'
+import { inProcess } from './in-process.js'
 
 const test = suite('command line')
 const photo = join(packageRoot, 'models/samples/rocket.jpg')
@@ -69,26 +69,6 @@ const generation = (out: string, ...more: string[]) => [
   ...['generate', '--image', photo, '--prompt', 'the rocket lifts off', '--out', out, '--model', model],
   ...(more.includes('--size') ? more : ['--size', '128x128', ...more]),
 ]
-
-/** The same without a child. */
-async function inProcess(words: readonly string[]): Promise<Ended> {
-  const written = { stdout: '', stderr: '' }
-  const restore = (['stdout', 'stderr'] as const).map((name) => {
-    const { write } = process[name]
-    process[name].write = (text: string | Uint8Array) => {
-      written[name] += text
-      return true
-    }
-    return () => {
-      process[name].write = write
-    }
-  })
-  try {
-    return { code: await run(words), ...written }
-  } finally {
-    for (const undo of restore) undo()
-  }
-}
 
 /** Two at a time. */
 async function together<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {

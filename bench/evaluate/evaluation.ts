@@ -1,7 +1,7 @@
 /** Runs the rows: every clip of a row through the engine, scored beside its reconstruction. */
 import sharp from 'sharp'
+import { quantile } from '../../lib/bench/statistics.js'
 import type { Device } from '../../lib/index.js'
-import { quantile } from '../statistics.js'
 import { caption } from './captions.js'
 import type { Configuration } from './configurations.js'
 import { Engine, type Made, type Request } from './engine.js'

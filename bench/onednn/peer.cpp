@@ -5,7 +5,8 @@
 //   2048x4096x1024","medianMs":..,"p10Ms":..,"p90Ms":..,"reps":..,"flops":..,"implementation":".."}
 // A case is `matmul:DTYPE:MxNxK` or `conv:DTYPE:BxTxHxWxC:OxKTxKHxKW[:PTxPHxPW]` (channels-last; stride 1;
 // padding zeros on both sides, by default what keeps the size), DTYPE f32 or bf16. `--seconds S` is spent on
-// each (1 if not given). Threads: OMP_NUM_THREADS, which the caller sets to FSVIDEO_THREADS.
+// each (1 if not given); `--rotate BYTES` makes as many copies of the arguments as fill them, which take
+// turns, so that no cache holds them. Threads: OMP_NUM_THREADS, which the caller sets to FSVIDEO_THREADS.
 //   g++ -O2 -std=c++17 -fopenmp peer.cpp -ldnnl -o peer
 #include <algorithm>
 #include <chrono>
@@ -57,6 +58,28 @@ memory filled(const memory::desc& desc, const Dims& dims, memory::format_tag tag
   return packed;
 }
 
+size_t rotated_bytes = 0;
+
+/// Copies of a case's arguments, which take turns.
+class Rotation {
+ public:
+  template <class Make>
+  explicit Rotation(const Make& make) {
+    do copies_.push_back(make());
+    while (copies_.size() < 64 && copies_.size() * bytes_of(copies_[0]) < rotated_bytes);
+  }
+  const Arguments& next() { return copies_[next_++ % copies_.size()]; }
+
+ private:
+  static size_t bytes_of(const Arguments& arguments) {
+    size_t bytes = 0;
+    for (const auto& [name, argument] : arguments) bytes += argument.get_desc().get_size();
+    return bytes;
+  }
+  std::vector<Arguments> copies_;
+  size_t next_ = 0;
+};
+
 void report(const std::string& name, const std::string& implementation, double flops, double seconds,
             const std::function<void()>& run) {
   using Clock = std::chrono::steady_clock;
@@ -84,12 +107,14 @@ void matmul(const std::string& name, memory::data_type dtype, const Dims& mnk, d
   const memory::dim m = mnk[0], n = mnk[1], k = mnk[2];
   const memory::desc a({m, k}, dtype, Tag::ab), b({k, n}, dtype, Tag::any), c({m, n}, dtype, Tag::ab);
   const dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(a, b, c), engine);
-  const Arguments arguments = {{DNNL_ARG_SRC, filled(a, {m, k}, Tag::ab)},
-                               {DNNL_ARG_WEIGHTS, filled(pd.weights_desc(), {k, n}, Tag::ba)},
-                               {DNNL_ARG_DST, memory(pd.dst_desc(), engine)}};
+  Rotation arguments([&] {
+    return Arguments{{DNNL_ARG_SRC, filled(a, {m, k}, Tag::ab)},
+                     {DNNL_ARG_WEIGHTS, filled(pd.weights_desc(), {k, n}, Tag::ba)},
+                     {DNNL_ARG_DST, memory(pd.dst_desc(), engine)}};
+  });
   const dnnl::matmul primitive(pd);
   report(name, pd.impl_info_str(), 2.0 * m * n * k, seconds, [&] {
-    primitive.execute(stream, arguments);
+    primitive.execute(stream, arguments.next());
     stream.wait();
   });
 }
@@ -105,14 +130,16 @@ void convolution(const std::string& name, memory::data_type dtype, const Dims& x
       {dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, a, b, c, Dims{1, 1, 1}, pad,
        pad},
       engine);
-  const Arguments arguments = {{DNNL_ARG_SRC, filled(a, src, Tag::ndhwc)},
-                               {DNNL_ARG_WEIGHTS, filled(pd.weights_desc(), weights, Tag::abcde)},
-                               {DNNL_ARG_DST, memory(pd.dst_desc(), engine)}};
+  Rotation arguments([&] {
+    return Arguments{{DNNL_ARG_SRC, filled(a, src, Tag::ndhwc)},
+                     {DNNL_ARG_WEIGHTS, filled(pd.weights_desc(), weights, Tag::abcde)},
+                     {DNNL_ARG_DST, memory(pd.dst_desc(), engine)}};
+  });
   const dnnl::convolution_forward primitive(pd);
   const double outputs = static_cast<double>(dst[0] * dst[2] * dst[3] * dst[4]);
   report(name, pd.impl_info_str(),
          2.0 * outputs * weights[0] * weights[1] * weights[2] * weights[3] * weights[4], seconds, [&] {
-           primitive.execute(stream, arguments);
+           primitive.execute(stream, arguments.next());
            stream.wait();
          });
 }
@@ -145,6 +172,8 @@ int main(int argc, char** argv) try {
       std::printf("oneDNN %d.%d.%d\n", dnnl_version()->major, dnnl_version()->minor, dnnl_version()->patch);
     else if (argument == "--seconds" && i + 1 < argc)
       seconds = std::atof(argv[++i]);
+    else if (argument == "--rotate" && i + 1 < argc)
+      rotated_bytes = std::strtoull(argv[++i], nullptr, 10);
     else
       run_case(argument, seconds);
   }

@@ -30,7 +30,7 @@ export interface Command<O extends Options = Options> {
   readonly name: string
   /** One sentence. */
   readonly about: string
-  /** Names of what must be given without `--`, in order. */
+  /** Names of what must be given without `--`, in order; `[NAME]` may be left out. */
   readonly positionals: readonly string[]
   readonly options: O
   /** Options without which nothing can be done. */
@@ -87,7 +87,8 @@ export function parse(
       throw misused(name, `needs a value: ${option.help}`, value, option.value)
     given[name] = value ?? true
   }
-  if (!given.help && positionals.length !== wanted.length) {
+  const least = wanted.filter((name) => !name.startsWith('[')).length
+  if (!given.help && (positionals.length < least || positionals.length > wanted.length)) {
     const expected = wanted.length ? wanted.join(' ') : 'options only'
     const got = positionals.length ? positionals.map((word) => show(word)).join(' ') : 'nothing'
     const message = `${commandName} takes ${expected}, got ${got}`

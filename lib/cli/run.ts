@@ -29,6 +29,10 @@ const commands: Readonly<Record<string, { about: string; load: () => Promise<Com
     about: 'make a model with random weights',
     load: async () => (await import('./init.js')).init,
   },
+  bench: {
+    about: 'measure the kernels beside other libraries and the roofline',
+    load: async () => (await import('./bench.js')).bench,
+  },
   doctor: {
     about: 'report on this machine and this build, to paste into an issue',
     load: async () => (await import('./doctor.js')).doctor,

@@ -7,6 +7,12 @@ export function quantile(sorted: readonly number[], q: number): number {
   return a + (b - a) * (at - low)
 }
 
+export const median = (values: readonly number[]): number =>
+  quantile(
+    [...values].sort((a, b) => a - b),
+    0.5,
+  )
+
 export interface Spread {
   median: number
   p10: number
@@ -22,4 +28,15 @@ export function spread(samples: readonly number[]): Spread {
     p90: quantile(sorted, 0.9),
     count: sorted.length,
   }
+}
+
+/** Over the rounds of a run. */
+export interface Ratio {
+  median: number
+  least: number
+  most: number
+}
+
+export function ratioOf(values: readonly number[]): Ratio {
+  return { median: median(values), least: Math.min(...values), most: Math.max(...values) }
 }
