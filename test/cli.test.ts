@@ -93,7 +93,7 @@ test('help and version are results, and fit a terminal of 80 columns', async () 
   const { version } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8'))
   const calls: [string[], RegExp][] = [
     [['--version'], new RegExp(`^${version.replaceAll('.', '\\.')}\n$`)],
-    [['--help'], /generate .*\n.*profile .*\n.*info .*\n.*init .*\n.*doctor /],
+    [['--help'], /generate .*\n.*profile .*\n.*info .*\n.*init .*\n.*bench .*\n.*doctor /],
     [['generate', '--help'], /--image F .*--refiner-steps N .*--json /s],
     [['info', '-h'], /^Usage: fsvideo info MODEL/],
     [['profile', '--help'], /^Usage: fsvideo profile .*--repeats N .*--trace FILE /s],
