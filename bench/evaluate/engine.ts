@@ -30,10 +30,12 @@ export class Engine {
   readonly pipeline: FSVideoPipeline
   readonly #device: Device
   readonly #tokenizer: Tokenizer
+  readonly #mixed?: string
 
-  private constructor(pipeline: FSVideoPipeline, tokenizer: Tokenizer) {
+  private constructor(pipeline: FSVideoPipeline, tokenizer: Tokenizer, mixed?: string) {
     this.pipeline = pipeline
     this.#tokenizer = tokenizer
+    this.#mixed = mixed
     this.#device = pipeline.device
   }
 
@@ -46,15 +48,16 @@ export class Engine {
         const source = entry === 'transformer' ? plain : join(folder, entry)
         await symlink(resolve(source), join(mixed, entry))
       }
-      return await Engine.#load(mixed, device, dtype)
-    } finally {
+      return await Engine.#load(mixed, device, dtype, mixed)
+    } catch (error) {
       await rm(mixed, { recursive: true })
+      throw error
     }
   }
 
-  static async #load(folder: string, device: Device, dtype: Precision): Promise<Engine> {
+  static async #load(folder: string, device: Device, dtype: Precision, mixed?: string): Promise<Engine> {
     const pipeline = await FSVideoPipeline.fromPretrained(folder, { device, dtype })
-    return new Engine(pipeline, await loadTokenizer(pipeline.model))
+    return new Engine(pipeline, await loadTokenizer(pipeline.model), mixed)
   }
 
   has(decoder: DecoderName): boolean {
@@ -139,5 +142,6 @@ export class Engine {
   async close(): Promise<void> {
     await this.pipeline.dispose()
     this.#device.trim()
+    if (this.#mixed) await rm(this.#mixed, { recursive: true })
   }
 }

@@ -43,11 +43,14 @@ def chart(title, series, below="step"):
         at = place(x, y0)[0]
         out.append(f'<text x="{at:.1f}" y="{HEIGHT - 16}" text-anchor="middle" fill="#475569">{x:g}</text>')
     out.append(f'<text x="{WIDTH - 14}" y="{HEIGHT - 3}" text-anchor="end" fill="#475569">{below}</text>')
+    # In the corner that the lines leave free: they rise or they fall.
+    first = next(iter(series.values()))
+    legend = HEIGHT - BOTTOM - 14 * len(series) if first[-1][1] > first[0][1] else TOP + 12
     for i, (name, line) in enumerate(series.items()):
         ink = INKS[i % len(INKS)]
         path = "L".join("{:.1f} {:.1f}".format(*place(*p)) for p in line)
         out.append(f'<path d="M{path}" fill="none" stroke="{ink}" stroke-width="1.5"/>')
-        out.append(f'<text x="{WIDTH - 18}" y="{TOP + 12 + 14 * i}" text-anchor="end" fill="{ink}">{name}</text>')
+        out.append(f'<text x="{WIDTH - 18}" y="{legend + 14 * i}" text-anchor="end" fill="{ink}">{name}</text>')
     return "\n".join([*out, "</svg>\n"])
 
 
