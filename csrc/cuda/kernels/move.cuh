@@ -21,10 +21,10 @@ struct Axis {
 struct CopyTask {
   const void* from;
   void* to;
-  Axis outer[kMaxRank];
+  Axis outer[kMaxRank] = {};
   int outer_count;
   int64_t planes;
-  Axis rows, columns;
+  Axis rows = {}, columns = {};
 };
 
 /// from and to of the plane: its number is taken apart once for all that a block moves of it.
