@@ -23,7 +23,7 @@ inline constexpr int kStepBytes = 64, kPieceBytes = 16, kPiecesOfStep = kStepByt
 
 /// Products of bf16 by mma.sync: eight warps, kWarpsM of them below each other.
 template <int kN_, int kWarpsM>
-struct MmaTile {
+struct ConvMmaTile {
   using Element = uint16_t;
   static constexpr int kM = 128, kN = kN_, kThreads = 256, kStages = 3;
   static constexpr int kWarpM = kM / kWarpsM, kWarpN = kN * kWarpsM / 8;
@@ -60,7 +60,7 @@ struct MmaTile {
 };
 
 /// Products of f32: a thread has every 16th of 64 rows and columns.
-struct FmaTile {
+struct ConvFmaTile {
   using Element = float;
   static constexpr int kM = 64, kN = 64, kThreads = 256, kStages = 3;
   float sums[4][4] = {};

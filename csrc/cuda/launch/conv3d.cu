@@ -135,9 +135,9 @@ void CudaBackend::conv3d(const Conv3dArgs& args) {
     case ConvKernel::depthwise:
       return f32 ? launch_depthwise<float, 4>(call) : launch_depthwise<uint16_t, 8>(call);
     case ConvKernel::portable:
-      if (f32) return launch_portable<FmaTile>(call);
-      return call.conv.out > 32 ? launch_portable<MmaTile<128, 2>>(call)
-                                : launch_portable<MmaTile<32, 4>>(call);
+      if (f32) return launch_portable<ConvFmaTile>(call);
+      return call.conv.out > 32 ? launch_portable<ConvMmaTile<128, 2>>(call)
+                                : launch_portable<ConvMmaTile<32, 4>>(call);
   }
 }
 

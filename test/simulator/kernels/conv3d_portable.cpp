@@ -64,8 +64,8 @@ void test_tile() {
 }  // namespace
 
 int main() {
-  test_tile<MmaTile<128, 2>, Bf16>();
-  test_tile<MmaTile<32, 4>, Bf16>();
-  test_tile<FmaTile, float>();
+  test_tile<ConvMmaTile<128, 2>, Bf16>();
+  test_tile<ConvMmaTile<32, 4>, Bf16>();
+  test_tile<ConvFmaTile, float>();
   return sim::check::finish("conv3d_portable");
 }

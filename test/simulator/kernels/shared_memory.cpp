@@ -1,0 +1,94 @@
+// The dynamic shared memory of the kernels' blocks, which ptxas does not know, against the committed
+// csrc/cuda/shared_memory.table, so that every change of it shows in review. FSVIDEO_UPDATE=1 rewrites it.
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <vector>
+
+#include "cuda/kernels/attention_f32.cuh"
+#include "cuda/kernels/attention_sm80.cuh"
+#include "cuda/kernels/attention_sm90.cuh"
+#include "cuda/kernels/conv3d_portable.cuh"
+#include "cuda/kernels/gemm_f32.cuh"
+#include "cuda/kernels/gemm_sm80.cuh"
+#include "cuda/kernels/gemm_sm90.cuh"
+#include "cuda/kernels/layer_memory.cuh"
+#include "cuda/kernels/linear_attention.cuh"
+#include "cuda/kernels/move.cuh"
+#include "cuda/launch/linear_plan.h"
+#include "simulator/check.h"
+
+namespace {
+
+using namespace fsv;
+using namespace fsv::cuda;
+using namespace fsv::cuda::kernels;
+
+std::vector<std::string> rows;
+
+void row(const std::string& kernel, int64_t bytes) {
+  rows.push_back(kernel + "  " + std::to_string(bytes) + " bytes");
+  sim::check::checks++;
+  constexpr int64_t kMost = 232448;  // of a block on Hopper
+  if (bytes > kMost)
+    sim::check::fail("values", "%s wants %lld bytes", kernel.c_str(), static_cast<long long>(bytes));
+}
+
+template <Operand kOperand, int kN>
+void gemm() {
+  const std::string operand = kOperand == Operand::bf16 ? "bf16" : "e4m3";
+  row("gemm_sm90 " + operand + " 128 x " + std::to_string(kN), GemmTile<kOperand, kN>::kShared);
+}
+
+template <int kDim, int kKeys, bool kBias>
+void attention() {
+  row("attention_sm90 " + std::to_string(kDim) + ", " + std::to_string(kKeys) + " keys" +
+          (kBias ? ", bias" : ""),
+      AttentionSm90<kDim, kKeys, kBias>::kSharedBytes);
+}
+
+void list() {
+  gemm<Operand::bf16, 256>(), gemm<Operand::bf16, 192>(), gemm<Operand::bf16, 160>();
+  gemm<Operand::bf16, 128>(), gemm<Operand::bf16, 64>();
+  gemm<Operand::e4m3, 192>(), gemm<Operand::e4m3, 128>(), gemm<Operand::e4m3, 64>();
+  row("gemm_sm80 128 x 128", MmaTile<128, 128, 64>::kShared);
+  row("gemm_sm80 64 x 64", MmaTile<64, 64, 32>::kShared);
+  row("gemm_sm80 16 x 64", MmaTile<16, 64, 16>::kShared);
+  row("gemm_f32", FmaTile::kShared);
+  attention<128, 160, false>(), attention<128, 128, false>();
+  attention<64, 128, false>(), attention<64, 128, true>();
+  row("attention_sm80 64", AttentionSm80<64>::kSharedBytes);
+  row("attention_sm80 128", AttentionSm80<128>::kSharedBytes);
+  row("attention_sm80 256", AttentionSm80<256>::kSharedBytes);
+  row("attention_f32", AttentionF32::kSharedBytes);
+  row("conv3d_portable bf16, 128 channels", kConvGatherShared<ConvMmaTile<128, 2>>);
+  row("conv3d_portable bf16, 32 channels", kConvGatherShared<ConvMmaTile<32, 4>>);
+  row("conv3d_portable f32", kConvGatherShared<ConvFmaTile>);
+  row("linear_attention, sums", LinearAttentionSums::kSharedBytes);
+  row("linear_attention, result", LinearAttentionApply::kSharedBytes);
+  row("norms of rows", kRowShared);
+  row("layer memory, route_mma", kRouteShared);
+  row("layer memory, mix", kMixShared);
+  row("permute, squares", kSquareShared);
+}
+
+}  // namespace
+
+int main() {
+  list();
+  std::ostringstream table;
+  table << "# Dynamic shared memory of a block. conv3d_sm90 and group_norm take what their plans say\n"
+           "# (conv3d_plan.h, at most 232448; group_norm_plan.h). Written by the test shared_memory with\n"
+           "# FSVIDEO_UPDATE=1.\n";
+  for (const std::string& line : rows) table << line << "\n";
+  const std::string here = __FILE__;
+  const std::string file = here.substr(0, here.rfind("test/simulator")) + "csrc/cuda/shared_memory.table";
+  if (std::getenv("FSVIDEO_UPDATE")) std::ofstream(file) << table.str();
+  std::ostringstream committed;
+  committed << std::ifstream(file).rdbuf();
+  sim::check::checks++;
+  if (committed.str() != table.str())
+    sim::check::fail("values", "%s is not what the kernels take, which is:\n%s", file.c_str(),
+                     table.str().c_str());
+  return sim::check::finish("shared_memory");
+}
