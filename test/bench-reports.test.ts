@@ -12,8 +12,8 @@ import { parseGpu } from '../lib/bench/machine.js'
 import { chartsOf, pageOf, writePage } from '../lib/bench/page.js'
 import { type Measurement, type Prediction, type Row, readReport, textOf } from '../lib/bench/report.js'
 import { judge } from '../lib/bench/run.js'
-import { median, quantile, ratioOf, type Spread, spread } from '../lib/bench/statistics.js'
 import { digits, measurementTable, predictionTable } from '../lib/bench/table.js'
+import { median, quantile, ratioOf, type Spread, spread } from '../lib/statistics.js'
 import { refuses } from './refusals.js'
 
 const test = suite('bench, reports')

@@ -1,7 +1,7 @@
 /** Runs the rows: every clip of a row through the engine, scored beside its reconstruction. */
 import sharp from 'sharp'
-import { quantile } from '../../lib/bench/statistics.js'
 import type { Device } from '../../lib/index.js'
+import { quantile } from '../../lib/statistics.js'
 import { caption } from './captions.js'
 import type { Configuration } from './configurations.js'
 import { Engine, type Made, type Request } from './engine.js'
@@ -62,7 +62,7 @@ export class Evaluation {
       this.#tell(row, i, rest.seconds)
     }
     const scores = summarise(clips)
-    const seconds = made.map((clip) => clip.seconds).sort((a, b) => a - b)
+    const seconds = made.map((clip) => clip.seconds)
     return {
       name,
       group,

@@ -5,9 +5,9 @@
  * figures do, for counters are exact.
  */
 import { lineWidth, wrap } from '../cli/format.js'
+import type { Spread } from '../statistics.js'
 import type { Measurement, PredictedRow, Report, Row } from './report.js'
 import { nameWidth } from './spec.js'
-import type { Spread } from './statistics.js'
 import { digits } from './table.js'
 
 export type Verdict = 'faster' | 'slower' | 'same'

@@ -2,11 +2,11 @@
 
 import { invalid } from '../errors.js'
 import { readJson } from '../json-file.js'
+import type { Ratio, Spread } from '../statistics.js'
 import type { Goal } from './builders.js'
 import type { HostRow } from './host.js'
 import type { Machine } from './machine.js'
 import type { Spec } from './spec.js'
-import type { Ratio, Spread } from './statistics.js'
 import type { Sum } from './sums.js'
 
 export type PeerName = 'onednn' | 'torch'

@@ -4,13 +4,13 @@
  */
 import { FSVideoError } from '../errors.js'
 import type { Device } from '../kernels.js'
+import { median, ratioOf, spread } from '../statistics.js'
 import type { Case } from './cases.js'
 import { measureHost } from './host.js'
 import { bytesBeyondCache, commitNow, gpuNow, machineOf } from './machine.js'
 import { openOneDnn, openTorch, type Peer } from './peers.js'
 import type { Ceilings, GoalResult, Measurement, PeerName, PeerResult, Row } from './report.js'
 import { nameOf, type Spec } from './spec.js'
-import { median, ratioOf, spread } from './statistics.js'
 import { Subject } from './subject.js'
 import { sumsOf } from './sums.js'
 

@@ -1,5 +1,6 @@
 /** Reports on a terminal of 80 columns. */
 import { bytes as byteText, lineWidth, wrap } from '../cli/format.js'
+import type { Ratio } from '../statistics.js'
 import {
   type GoalResult,
   type Measurement,
@@ -9,7 +10,6 @@ import {
   peerTitles,
 } from './report.js'
 import { nameWidth } from './spec.js'
-import type { Ratio } from './statistics.js'
 import type { Sum } from './sums.js'
 
 /** Three digits, or all before the point. */

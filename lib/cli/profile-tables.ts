@@ -2,8 +2,9 @@
 import { relative } from 'node:path'
 import type { FSVideoPipeline } from '../pipeline.js'
 import type { Profile } from '../profile/profile.js'
-import type { Percentiles, Work } from '../profile/summary.js'
+import type { Work } from '../profile/summary.js'
 import type { ResolvedRequest } from '../requests.js'
+import type { Percentiles } from '../statistics.js'
 import { bytes, columns, duration } from './format.js'
 
 export interface Profiled {
@@ -110,7 +111,7 @@ export function tables({ folder, random, resolved, pipe, repeats, profile, file 
       ['memory', `peak ${bytes(memory.peak)}, ${planned}`],
       [
         'tracing',
-        `${signed(overhead.time)} time, ${signed(overhead.cpu)} CPU time by lower quartiles; pairs ${signed(overhead.least, 0)} to ${signed(overhead.most, 0)}`,
+        `${signed(overhead.time)} time, ${signed(overhead.cpu)} CPU time by lower quartiles; pairs ${signed(overhead.pairs.least, 0)} to ${signed(overhead.pairs.most, 0)}`,
       ],
       ...(file ? [['trace', `${file}: ${traced}; open it in ui.perfetto.dev`] as const] : []),
     ]),

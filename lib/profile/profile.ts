@@ -8,9 +8,10 @@ import { invalid } from '../errors.js'
 import type { FSVideoPipeline } from '../pipeline.js'
 import type { GenerateRequest } from '../requests.js'
 import type { Stage } from '../stages.js'
+import { type Percentiles, percentiles, quantile, type Ratio, ratioOf } from '../statistics.js'
 import type { Trace } from '../trace.js'
 import { measureRoofline, type Roofline } from './roofline.js'
-import { heavyOps, type Percentiles, percentiles, quantile, summarize, type Work } from './summary.js'
+import { heavyOps, summarize, type Work } from './summary.js'
 
 export interface ProfileOptions {
   /** Pairs of requests with and without a trace, 1 to 1000. Default 5. */
@@ -35,7 +36,7 @@ export interface Profile {
    * What tracing costs, as a part of the time without and of the processors' time without: by the lower quartiles of both kinds, for
    * whatever else the machine does only adds; and of the pairs.
    */
-  overhead: { time: number; cpu: number; median: number; least: number; most: number }
+  overhead: { time: number; cpu: number; pairs: Ratio }
   /** Bytes. */
   memory: { planned: number; peak: number }
   /** Of the traced request whose time is the median. */
@@ -94,7 +95,6 @@ export async function profile(
   const worked = byOp.reduce((sum, { ms }) => sum + ms, 0)
   const heavy = byOp.filter(({ name }) => heavyOps.has(name)).reduce((sum, { ms }) => sum + ms, 0)
   const meanMs = traced.reduce((sum, { ms }) => sum + ms, 0) / repeats
-  const ratios = traced.map(({ ms }, i) => ms / plain[i]!.ms - 1).sort((a, b) => a - b)
   const stages = Object.keys(plain[0]!.stages) as Stage[]
   const median = [...traced].sort((a, b) => a.ms - b.ms)[Math.floor((repeats - 1) / 2)]!
   return {
@@ -114,9 +114,7 @@ export async function profile(
     overhead: {
       time: more(traced, plain, ({ ms }) => ms),
       cpu: more(traced, plain, ({ cpuMs }) => cpuMs),
-      median: quantile(ratios, 0.5),
-      least: ratios[0]!,
-      most: ratios.at(-1)!,
+      pairs: ratioOf(traced.map(({ ms }, i) => ms / plain[i]!.ms - 1)),
     },
     memory: {
       planned: plain[0]!.memory.planned,
@@ -129,12 +127,7 @@ export async function profile(
 
 /** By how much of itself `of` is more in one kind of requests than in the other. */
 function more(these: readonly Run[], those: readonly Run[], of: (run: Run) => number): number {
-  const [a = 0, b = 0] = [these, those].map((runs) =>
-    quantile(
-      runs.map(of).sort((a, b) => a - b),
-      0.25,
-    ),
-  )
+  const [a = 0, b = 0] = [these, those].map((runs) => quantile(runs.map(of), 0.25))
   return a / b - 1
 }
 

@@ -1,4 +1,4 @@
-/** Tables of traces: what each stage and each kind of op did, how long it took, and how near it came to the roofline. */
+/** Sums of traces: what each stage and each kind of op did, how long it took, and how near it came to the roofline. */
 import type { TracedOp } from '../trace.js'
 import type { Roofline } from './roofline.js'
 
@@ -68,29 +68,4 @@ export function summarize(
       memoryBytes,
     }))
     .sort((a, b) => b.ms - a.ms)
-}
-
-export interface Percentiles {
-  p50: number
-  p95: number
-  p99: number
-  samples: number
-}
-
-/** Between two samples in proportion. With few samples the upper ones are near the longest of them. */
-export function percentiles(samples: readonly number[]): Percentiles {
-  const sorted = [...samples].sort((a, b) => a - b)
-  return {
-    p50: quantile(sorted, 0.5),
-    p95: quantile(sorted, 0.95),
-    p99: quantile(sorted, 0.99),
-    samples: sorted.length,
-  }
-}
-
-/** Of samples in order; NaN of none. */
-export function quantile(sorted: readonly number[], q: number): number {
-  const at = (sorted.length - 1) * q
-  const [low = Number.NaN, high = low] = [sorted[Math.floor(at)], sorted[Math.ceil(at)]]
-  return low + (high - low) * (at - Math.floor(at))
 }
