@@ -27,7 +27,9 @@ export function spread(samples: readonly number[]): Spread {
 }
 
 export interface Percentiles {
+  p10: number
   p50: number
+  p90: number
   p95: number
   p99: number
   samples: number
@@ -36,7 +38,9 @@ export interface Percentiles {
 /** With few samples the upper ones are near the longest of them. */
 export function percentiles(samples: readonly number[]): Percentiles {
   return {
+    p10: quantile(samples, 0.1),
     p50: median(samples),
+    p90: quantile(samples, 0.9),
     p95: quantile(samples, 0.95),
     p99: quantile(samples, 0.99),
     samples: samples.length,

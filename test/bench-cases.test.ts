@@ -144,7 +144,10 @@ test('groups and patterns choose; what chooses nothing is refused by name', asyn
   const names = (
     given: { group?: string; filter?: string; goals?: true },
     kind: 'cpu' | 'cuda' | 'sim' = 'cpu',
-  ) => chooseCases(cases, kind, given).map(({ name }) => name)
+  ) => {
+    const { cases: chosen, requests } = chooseCases(cases, kind, given)
+    return [...chosen, ...requests].map(({ name }) => name)
+  }
   for (const group of Object.keys(groups)) assert.ok(names({ group }).length > 0, group)
   assert.equal(names({ group: 'basic', filter: 'layerMemory' }), ['layerMemory bf16 20x1860x5120'])
   assert.is(
@@ -156,9 +159,16 @@ test('groups and patterns choose; what chooses nothing is refused by name', asyn
     'minutes on a CPU',
   )
   assert.ok(names({}, 'cuda').some((name) => name.includes('11904')))
-  const withGoals = chooseCases(cases, 'cuda', { goals: true })
+  const { cases: withGoals } = chooseCases(cases, 'cuda', { goals: true })
   assert.ok(withGoals.length > 50 && withGoals.every(({ goals }) => goals.some(({ on }) => on === 'card')))
+  assert.equal(names({ group: 'requests' }), ['shapes bf16, Standard'])
+  assert.equal(names({ group: 'requests', filter: 'fp8', goals: true }, 'cuda'), ['14B fp8, Standard'])
+  assert.not.ok(
+    names({}, 'sim').some((name) => name.startsWith('shapes')),
+    'no request is predicted',
+  )
   const bad = 'ERR_FSVIDEO_INVALID_ARGUMENT'
+  await refuses(() => names({ group: 'requests' }, 'sim'), bad, '--group')
   await refuses(() => names({ goals: true, group: 'glue' }), bad, '--goals')
   const error = await refuses(() => names({ group: 'basics' }), bad, '--group')
   assert.match(error.message, /did you mean basic\?/)

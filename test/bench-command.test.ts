@@ -12,6 +12,7 @@ import { openTorch } from '../lib/bench/peers.js'
 import { costOf, needsOfRows, predict, slowest } from '../lib/bench/predict.js'
 import { processors, rates } from '../lib/bench/rates.js'
 import type { Measurement, Prediction } from '../lib/bench/report.js'
+import { measureRequests, type RequestCase } from '../lib/bench/requests.js'
 import { Subject } from '../lib/bench/subject.js'
 import { Device } from '../lib/device.js'
 import { onCpu, openTestDevice, simulated, testDevice } from './devices.js'
@@ -67,8 +68,9 @@ test('help and the list of cases fit 80 columns', async () => {
 if (!simulated)
   test('a run measures each case once, writes what it found, and can be compared with itself', async () => {
     const [json, page] = [inside('run.json'), inside('run.html')]
+    const pattern = '^(matmul|linear bf16|glu|cast|fill|slice|shapes)'
     const { code, stdout, stderr } = await bench(
-      ...['--device', testDevice, '--group', 'tiny', '--filter', '^(matmul|linear bf16|glu|cast|fill|slice)'],
+      ...['--device', testDevice, '--group', 'tiny,requests', '--filter', pattern],
       ...['--rounds', '2', '--seconds', '0.001', '--no-peers', '--json', json, '--report', page],
     )
     assert.is(code, 0, stderr)
@@ -94,10 +96,68 @@ if (!simulated)
     }
     assert.ok(report.ceilings.copyGBs > 0 && report.ceilings.gemm.bf16!.tflops > 0)
     assert.match(await readFile(page, 'utf8'), /<svg /)
+    assert.equal(
+      report.requests!.map(({ name }) => name),
+      onCpu ? ['shapes bf16, Standard'] : [],
+    )
+    for (const { name, figures: f, goals } of report.requests!) {
+      assert.match(stdout, new RegExp(`^${name} +\\d`, 'm'))
+      assert.ok(f.base + f.refiner + f.decode < f.request && f.firstFrame < f.request, name)
+      assert.ok(f.heavy > 0 && f.heavy < 1 && f.decodeBytes > 0 && f.decodeBytes < f.peakBytes, name)
+      assert.equal(
+        goals.map(({ figure }) => figure),
+        ['heavy'],
+      )
+    }
     const compared = await bench('--compare', json, json)
     assert.is(compared.code, 0, compared.stderr)
-    assert.match(compared.stdout, new RegExp(`\n0 faster, 0 slower, ${names.length} the same`))
+    assert.match(
+      compared.stdout,
+      new RegExp(`\n0 faster, 0 slower, ${names.length + report.requests!.length} the same`),
+    )
   })
+
+test('requests share a pipeline, one that does not fit is told, and all memory comes back', async () => {
+  const device = await openTestDevice({ threads: 1 })
+  const before = device.memory().inUse
+  const small = { prompt: 'a ball', width: 128, height: 128, frames: 1, steps: 1, refinerSteps: 1 }
+  const common = { on: 'cpu', model: 'tiny', random: true, repeats: 1, goals: [] } as const
+  const cases: RequestCase[] = [
+    { ...common, name: 'a', dtype: 'bf16', request: small },
+    { ...common, name: 'b', dtype: 'bf16', request: { ...small, maxMemory: 1 } },
+    {
+      ...common,
+      name: 'c',
+      dtype: 'fp8',
+      request: small,
+      goals: [{ figure: 'base', atLeast: 0, than: 'a' }],
+    },
+  ]
+  const done: number[] = []
+  const { rows, failed } = await measureRequests(device, cases, 1e12, { onCase: (index) => done.push(index) })
+  assert.equal(
+    rows.map(({ name, goals }) => [name, goals.length]),
+    [
+      ['a', 0],
+      ['c', 1],
+    ],
+  )
+  assert.equal(
+    failed.map(({ name }) => name),
+    ['b'],
+  )
+  assert.match(failed[0]!.why, /this generation needs/)
+  assert.equal(done, [0, 1, 2])
+  device.trim()
+  assert.is(device.memory().inUse, before)
+  const controller = new AbortController()
+  controller.abort(new Error('enough'))
+  const aborted = await measureRequests(device, cases, 1e12, { signal: controller.signal }).catch(
+    (error: Error) => error.message,
+  )
+  assert.is(aborted, 'enough')
+  device.dispose()
+})
 
 if (!simulated)
   test('what is timed is the op alone, on copies that fill what they shall, and all memory comes back', async () => {

@@ -11,8 +11,10 @@ import { compare, comparisonTable, verdictOf } from '../lib/bench/compare.js'
 import { parseGpu } from '../lib/bench/machine.js'
 import { chartsOf, pageOf, writePage } from '../lib/bench/page.js'
 import { type Measurement, type Prediction, type Row, readReport, textOf } from '../lib/bench/report.js'
+import { figuresOf, judgeRequest, requestCases } from '../lib/bench/requests.js'
 import { judge } from '../lib/bench/run.js'
 import { digits, measurementTable, predictionTable } from '../lib/bench/table.js'
+import type { Profile } from '../lib/profile/profile.js'
 import { median, quantile, ratioOf, type Spread, spread } from '../lib/statistics.js'
 import { refuses } from './refusals.js'
 
@@ -32,6 +34,22 @@ const around = (value: number, share: number): Spread => ({
   p90: value * (1 + share),
   count: 9,
 })
+
+/** Of a request of 13 seconds: 6 of them the base, 2 the refiner, 4 the decoder, whose first frames are out after 1. */
+const profiled = {
+  latency: {
+    total: { p50: 13_000 },
+    firstFrame: { p50: 10_000 },
+    stages: { denoise: { p50: 6000 }, refine: { p50: 2000 }, decode: { p50: 4000 } },
+  },
+  stages: [
+    { name: 'denoise', ms: 5000, flopsPerSecond: 702e12, memoryBytes: 81e9 },
+    { name: 'refine', ms: 2000, flopsPerSecond: 390e12, memoryBytes: 83e9 },
+    { name: 'decode', ms: 4000, flopsPerSecond: 300e12, memoryBytes: 110e9 },
+  ],
+  memory: { weights: 80e9, planned: 110e9, peak: 110e9 },
+  heavy: 0.9,
+} as unknown as Profile
 
 /** Rows of all cases with times that follow from their names. */
 function measured(change: (row: Row, index: number) => Partial<Row> = () => ({})): Measurement {
@@ -85,6 +103,14 @@ function measured(change: (row: Row, index: number) => Partial<Row> = () => ({})
         milliseconds: 12345,
         flops: 1e15,
         parts: { linearAttention: 12000, layerMemory: 345 },
+      },
+    ],
+    requests: [
+      {
+        name: '14B bf16, Standard',
+        milliseconds: around(13_000, 0.01),
+        figures: figuresOf(profiled, 780e12),
+        goals: judgeRequest(figuresOf(profiled, 780e12), requestCases[0]!.goals, []),
       },
     ],
     failed: [{ name: 'conv3d bf16 512->512 4x192x320', why: 'out of memory: 30 GB are needed, 20 GB free' }],
@@ -173,12 +199,14 @@ test('two runs are compared by name, and what only one has is named', () => {
   })
   before.rows.push({ ...before.rows[0]!, name: 'gone' })
   after.rows.push({ ...before.rows[0]!, name: 'new' })
+  after.requests![0]!.milliseconds = around(9000, 0.01)
   const { changes, onlyBefore, onlyAfter, warnings } = compare(before, after)
   assert.equal(
     changes.filter(({ verdict }) => verdict !== 'same').map(({ name, verdict }) => [name, verdict]),
     [
       [cases[1]!.name, 'faster'],
       [cases[2]!.name, 'slower'],
+      ['14B bf16, Standard', 'faster'],
     ],
   )
   assert.equal([onlyBefore, onlyAfter, warnings], [['gone'], ['new'], []])
@@ -187,7 +215,7 @@ test('two runs are compared by name, and what only one has is named', () => {
   assert.is(compare(before, after).warnings.length, 2)
   const table = comparisonTable(before, after)
   narrow(table)
-  assert.match(table, /1 faster, 1 slower/)
+  assert.match(table, /2 faster, 1 slower/)
   const lines = table.split('\n')
   const first = lines[lines.findIndex((line) => line.startsWith('milliseconds')) + 1]!
   assert.match(first, / 0\.67x {3}slower$/, 'what is slower comes first')
@@ -213,7 +241,9 @@ test('files that hold no report are refused; those of before they said what they
   assert.equal(await readReport(await file('a.json', report)), JSON.parse(JSON.stringify(report)))
   const lines = textOf({ ...report, failed: [] })
   assert.equal(JSON.parse(lines), JSON.parse(JSON.stringify({ ...report, failed: [] })))
-  assert.is(lines.split('\n').filter((line) => line.startsWith('    {')).length, report.rows.length + 2)
+  assert.is(lines.split('\n').filter((line) => line.startsWith('    {')).length, report.rows.length + 3)
+  const lonely = { ...report, rows: [] }
+  assert.is((await readReport(await file('c.json', lonely))).rows.length, 0, 'requests alone are a report')
   assert.is((await readReport('bench/results/2026-11-22-cpu-zen4-2-threads.json')).kind, 'measurement')
   for (const content of [
     null,
@@ -274,6 +304,42 @@ test('goals are those of the kind of device; shares are of the rates of the run'
   assert.equal(lonely.goals, [], 'nothing is said of a peer that was not there')
 })
 
+test('figures of a request are its waits, its rate against large products, and what the decoder adds to the weights', () => {
+  const figures = figuresOf(profiled, 780e12)
+  assert.equal(
+    { ...figures, baseRate: figures.baseRate.toFixed(6), refinerRate: figures.refinerRate.toFixed(6) },
+    {
+      ...{ request: 13_000, firstFrame: 10_000, base: 6000, refiner: 2000, decode: 4000, forwards: 8000 },
+      ...{ decodeBegins: 0.25, decodeBytes: 30e9, peakBytes: 110e9, heavy: 0.9 },
+      ...{ baseRate: '0.750000', refinerRate: '0.500000' }, // by the clock, not by the device's busy time
+    },
+  )
+  const [bf16, , fp8] = requestCases
+  const judged = judgeRequest(figures, bf16!.goals, [])
+  assert.equal(
+    judged.filter(({ met }) => met).map(({ figure }) => figure),
+    ['forwards', 'decodeBytes', 'request'],
+    'at the bound is met',
+  )
+  const faster = { ...figures, base: 4000, refiner: 1500, forwards: 5500 }
+  assert.equal(
+    judgeRequest(faster, fp8!.goals, [
+      { name: bf16!.name, milliseconds: flat(1), figures, goals: judged },
+    ]).map(({ figure, reached, met }) => [figure, reached, met]),
+    [
+      ['base', 1.5, true],
+      ['refiner', 2000 / 1500, false],
+      ['forwards', 5500, true],
+    ],
+  )
+  const alone = judgeRequest(faster, fp8!.goals, []).map(({ figure }) => figure)
+  assert.equal(alone, ['forwards'], 'nothing is said of a request that was not measured')
+  assert.match(
+    measurementTable(measured()),
+    /^14B bf16, Standard +13\.0 s +10\.0 s +6\.00 s +2\.00 s +4\.00 s +110 GB$/m,
+  )
+})
+
 test('nvidia-smi: a line is read, anything else is no card', () => {
   assert.equal(parseGpu('NVIDIA H200, 580.65.06, 1755, 3201, 1980, 512.33, 700.00, 51\n'), {
     name: 'NVIDIA H200',
@@ -315,7 +381,8 @@ test('the page needs nothing else: charts for both themes, every case, all that 
   assert.is(page.match(/<svg /g)?.length, 4)
   assert.not.match(page, /<(script|link|img)|url\(/)
   for (const address of page.match(/https?:\/\/[^"\s]+/g) ?? []) assert.match(address, /w3\.org/)
-  for (const { name } of cases) assert.ok(page.includes(`>${name.replaceAll('>', '&gt;')}<`), name)
+  for (const { name } of [...cases, ...report.requests!])
+    assert.ok(page.includes(`>${name.replaceAll('>', '&gt;')}<`), name)
   assert.ok(page.includes('flash &lt;fast&gt;') && !page.includes('<fast>'))
   const empty = { ...measured(), rows: [], peers: {} }
   assert.match(pageOf(empty, await chartsOf(empty)), /No peer was there/)

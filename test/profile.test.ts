@@ -26,9 +26,9 @@ const close = (a: number, b: number, what: string) =>
 
 test('percentiles lie between samples in proportion, whatever their order', () => {
   const hundred = Array.from({ length: 101 }, (_, i) => (i * 37) % 101)
-  assert.equal(percentiles(hundred), { p50: 50, p95: 95, p99: 99, samples: 101 })
-  assert.equal(percentiles([3, 1]), { p50: 2, p95: 2.9, p99: 2.98, samples: 2 })
-  assert.equal(percentiles([7]), { p50: 7, p95: 7, p99: 7, samples: 1 })
+  assert.equal(percentiles(hundred), { p10: 10, p50: 50, p90: 90, p95: 95, p99: 99, samples: 101 })
+  assert.equal(percentiles([3, 1]), { p10: 1.2, p50: 2, p90: 2.8, p95: 2.9, p99: 2.98, samples: 2 })
+  assert.equal(percentiles([7]), { p10: 7, p50: 7, p90: 7, p95: 7, p99: 7, samples: 1 })
   assert.ok(Number.isNaN(quantile([], 0.5)))
 })
 
@@ -101,6 +101,9 @@ test('a profile holds every stage, and its parts add up', async () => {
     )
   assert.ok(found.heavy > 0 && found.heavy <= found.busy && found.busy <= 1, `${found.heavy} ${found.busy}`)
   assert.is(found.memory.peak, found.memory.planned)
+  assert.is(found.memory.weights, before)
+  const { total, firstFrame } = found.latency
+  assert.ok(firstFrame.p50 > 0 && firstFrame.p50 < total.p50, `${firstFrame.p50} of ${total.p50} ms`)
   assert.is(Math.max(...found.stages.map(({ memoryBytes }) => memoryBytes)), found.memory.peak)
   const { least, median, most } = found.overhead.pairs
   assert.ok(least <= median && median <= most)
@@ -227,7 +230,7 @@ test('what is wrong is refused by its name before any work, and nothing is writt
     [['--device', 'gpu'], /^fsvideo: --device must be auto, cpu or cuda\[:N\]/],
     [['--out', 'x.mp4'], /^fsvideo: --out is no option of fsvideo profile/],
     [['--frames', '0'], /^fsvideo: --frames must be/],
-    [['--dtype', 'f64'], /^fsvideo: --dtype must be bf16 or f32/],
+    [['--dtype', 'f64'], /^fsvideo: --dtype must be bf16, fp8 or f32/],
     [['--image', join(place, 'none.png')], /none\.png/],
     [['--steps'], /^fsvideo: --steps needs a value/],
     [['tiny'], /^fsvideo: profile takes options only, got "tiny"/],

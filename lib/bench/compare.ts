@@ -6,7 +6,7 @@
  */
 import { lineWidth, wrap } from '../cli/format.js'
 import type { Spread } from '../statistics.js'
-import type { Measurement, PredictedRow, Report, Row } from './report.js'
+import type { Measurement, Report } from './report.js'
 import { nameWidth } from './spec.js'
 import { digits } from './table.js'
 
@@ -44,7 +44,7 @@ export function verdictOf(before: Spread, after: Spread): Verdict {
   return speedup > 1 ? 'faster' : 'slower'
 }
 
-function spreadOf(row: Row | PredictedRow): Spread {
+function spreadOf(row: { milliseconds: Spread | number }): Spread {
   if (typeof row.milliseconds !== 'number') return row.milliseconds
   return { median: row.milliseconds, p10: row.milliseconds, p90: row.milliseconds, count: 0 }
 }
@@ -58,7 +58,10 @@ function judge(before: Report, after: Report, a: Spread, b: Spread): Verdict {
 }
 
 export function compare(before: Report, after: Report): Comparison {
-  const byName = ({ rows }: Report) => new Map([...rows].map((row) => [row.name, row] as const))
+  const byName = (report: Report) => {
+    const requests = report.kind === 'measurement' ? report.requests : undefined
+    return new Map([...report.rows, ...(requests ?? [])].map((row) => [row.name, row] as const))
+  }
   const [old, fresh] = [byName(before), byName(after)]
   const changes: Change[] = []
   for (const [name, row] of fresh) {

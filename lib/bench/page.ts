@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import { drawLadder, drawRoofline, type Theme } from './charts.js'
 import type { Measurement, PeerName, Prediction, Report } from './report.js'
 import { peerTitles } from './report.js'
+import type { RequestRow } from './requests.js'
 import type { Sum } from './sums.js'
-import { counted, digits, goalText, percent, ratioText } from './table.js'
+import { counted, digits, goalText, percent, ratioText, requestGoalText } from './table.js'
 
 export { requireCharts } from './charts.js'
 
@@ -39,12 +40,15 @@ function about({ machine, date, commit }: Report): string {
 }
 
 function measurementBody(report: Measurement): string {
-  const { rows, ceilings, peers, absent, host, failed, rounds, rotatedBytes } = report
+  const { rows, requests = [], ceilings, peers, absent, host, failed, rounds, rotatedBytes } = report
   const names = Object.keys(peers) as PeerName[]
   const products = Object.entries(ceilings.gemm).map(
     ([dtype, { tflops, by }]) => [`GEMM ${dtype}`, `${digits(tflops)} TFLOP/s (${by})`] as const,
   )
-  const goals = rows.flatMap(({ name, goals }) => goals.map((goal) => [name, goalText(goal)]))
+  const goals = [
+    ...rows.flatMap(({ name, goals }) => goals.map((goal) => [name, goalText(goal)])),
+    ...requests.flatMap(({ name, goals }) => goals.map((goal) => [name, requestGoalText(goal)])),
+  ]
   return [
     section(
       'Roofline of this run',
@@ -71,6 +75,7 @@ function measurementBody(report: Measurement): string {
         ),
     ),
     sumTable(report.sums),
+    requestTable(requests),
     section(
       'Host',
       table(
@@ -101,6 +106,28 @@ function sumTable(sums: readonly Sum[] = []): string {
       .join(', '),
   ])
   return section('Networks, as sums of their kernels', table(['', 'ms', 'TFLOP/s', 'ms of'], rows))
+}
+
+function requestTable(requests: readonly RequestRow[]): string {
+  const rows = requests.map(({ name, figures: f }) => [
+    name,
+    ...[f.request, f.firstFrame, f.base, f.refiner, f.decode].map(digits),
+    digits(f.peakBytes / 1e9),
+    digits(f.decodeBytes / 1e9),
+    percent(f.heavy),
+  ])
+  const head = [
+    'request',
+    'ms',
+    'first frame',
+    'base',
+    'refiner',
+    'decoder',
+    'GB',
+    'of it decoding',
+    'in kernels',
+  ]
+  return section('Whole requests', table(head, rows))
 }
 
 function refusals({ rows }: Measurement): string[][] {

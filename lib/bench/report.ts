@@ -6,6 +6,7 @@ import type { Ratio, Spread } from '../statistics.js'
 import type { Goal } from './builders.js'
 import type { HostRow } from './host.js'
 import type { Machine } from './machine.js'
+import type { RequestRow } from './requests.js'
 import type { Spec } from './spec.js'
 import type { Sum } from './sums.js'
 
@@ -69,6 +70,8 @@ export interface Measurement {
   rows: Row[]
   /** Of networks whose every call was measured. */
   sums: Sum[]
+  /** Absent in files of before there were any. */
+  requests?: RequestRow[]
   /** Cases that could not be measured, and why. */
   failed: { name: string; why: string }[]
   host: HostRow[]
@@ -137,7 +140,9 @@ export function textOf(report: Report): string {
  */
 export async function readReport(path: string): Promise<Report> {
   const json = (await readJson(path, 64 * 2 ** 20)) as Partial<Report> | null
-  const rows: readonly Partial<Row | PredictedRow>[] = Array.isArray(json?.rows) ? json.rows : []
+  const list = (value: unknown) => (Array.isArray(value) ? value : [])
+  const { rows: cases, requests } = (json ?? {}) as Partial<Measurement>
+  const rows: readonly Partial<Row | PredictedRow>[] = [...list(cases), ...list(requests)]
   const kind = json?.kind ?? 'measurement'
   const whole = rows.every(({ name, milliseconds }) => {
     if (typeof name !== 'string') return false
@@ -145,5 +150,5 @@ export async function readReport(path: string): Promise<Report> {
   })
   if (rows.length === 0 || !whole || !['measurement', 'prediction'].includes(kind))
     throw invalid('--compare', path, 'a file that fsvideo bench --json wrote')
-  return { ...json, kind } as Report
+  return { ...json, rows: list(cases), kind } as Report
 }

@@ -10,6 +10,7 @@ import { measureHost } from './host.js'
 import { bytesBeyondCache, commitNow, gpuNow, machineOf } from './machine.js'
 import { openOneDnn, openTorch, type Peer } from './peers.js'
 import type { Ceilings, GoalResult, Measurement, PeerName, PeerResult, Row } from './report.js'
+import { measureRequests, type RequestCase } from './requests.js'
 import { nameOf, type Spec } from './spec.js'
 import { Subject } from './subject.js'
 import { sumsOf } from './sums.js'
@@ -17,6 +18,7 @@ import { sumsOf } from './sums.js'
 export interface RunOptions {
   device: Device
   cases: readonly Case[]
+  requests: readonly RequestCase[]
   /** Alternations with the peers. */
   rounds: number
   /** Spent on each side a round. */
@@ -24,7 +26,8 @@ export interface RunOptions {
   peers: boolean
   host: boolean
   signal?: AbortSignal
-  onCase?: (row: Row | { name: string; why: string }, index: number) => void
+  /** Told how many cases and requests are done. */
+  onCase?: (done: number) => void
 }
 
 type Peers = Partial<Record<PeerName, Peer>>
@@ -48,7 +51,8 @@ export async function measure(options: RunOptions): Promise<Measurement> {
     : { peers: {}, absent: [] }
   const run = new Run(options, peers, bytesBeyondCache(device))
   try {
-    const types = [...new Set(cases.map(({ spec }) => spec.dtype))]
+    const types = new Set(cases.map(({ spec }) => spec.dtype))
+    if (options.requests.length > 0) types.add('bf16')
     const gpu = await run.ceilings(types)
     const rows: Row[] = []
     const failed: Measurement['failed'] = []
@@ -60,10 +64,14 @@ export async function measure(options: RunOptions): Promise<Measurement> {
         if (!(error instanceof FSVideoError) || fatal.has(error.code)) throw error
         failed.push({ name: it.name, why: error.message })
       }
-      options.onCase?.(rows.at(-1)?.name === it.name ? rows.at(-1)! : failed.at(-1)!, index)
+      options.onCase?.(index + 1)
     }
     await run.ceilings(types)
     judge(rows, run.best, cases, device)
+    const whole = await measureRequests(device, options.requests, 1e12 * (run.best.gemm.bf16?.tflops ?? 0), {
+      signal,
+      onCase: (index) => options.onCase?.(cases.length + index + 1),
+    })
     const host = options.host ? await measureHost(device) : { rows: [] }
     if (host.absent) absent.push(host.absent)
     return {
@@ -79,7 +87,8 @@ export async function measure(options: RunOptions): Promise<Measurement> {
       rotatedBytes: run.rotate,
       rows,
       sums: await sumsOf(rows.map((row) => ({ ...row, milliseconds: row.milliseconds.median }))),
-      failed,
+      requests: whole.rows,
+      failed: [...failed, ...whole.failed],
       host: host.rows,
     }
   } finally {
@@ -177,13 +186,13 @@ class Run {
   }
 
   /** Measures a large copy and a large product of each type, and keeps the best so far. Gives what the card did meanwhile. */
-  async ceilings(types: readonly Spec['dtype'][]) {
+  async ceilings(types: ReadonlySet<Spec['dtype']>) {
     const { device, seconds } = this.#options
     const card = /^cuda:(\d+)$/.exec(device.name)
     const elements = (card ? 2 ** 30 : 2 ** 28) / 8
     const copy: Spec = { op: 'slice', dtype: 'f32', shape: [2, elements] }
     let gpu: ReturnType<typeof gpuNow> = Promise.resolve(undefined)
-    for (const spec of [copy, ...types.map((dtype) => largeProduct(dtype, card !== null))]) {
+    for (const spec of [copy, ...[...types].map((dtype) => largeProduct(dtype, card !== null))]) {
       this.#options.signal?.throwIfAborted()
       const subject = await Subject.open(device, spec, this.rotate)
       try {

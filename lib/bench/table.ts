@@ -1,5 +1,5 @@
 /** Reports on a terminal of 80 columns. */
-import { bytes as byteText, lineWidth, wrap } from '../cli/format.js'
+import { bytes as byteText, duration, lineWidth, wrap } from '../cli/format.js'
 import type { Ratio } from '../statistics.js'
 import {
   type GoalResult,
@@ -9,6 +9,7 @@ import {
   type Prediction,
   peerTitles,
 } from './report.js'
+import type { Figure, RequestGoalResult, RequestRow } from './requests.js'
 import { nameWidth } from './spec.js'
 import type { Sum } from './sums.js'
 
@@ -65,10 +66,13 @@ function ceilingLines({ ceilings, rounds }: Measurement): string[] {
 }
 
 export function measurementTable(report: Measurement): string {
-  const { rows, peers, absent, host, failed } = report
+  const { rows, requests = [], peers, absent, host, failed } = report
   const names = Object.keys(peers) as PeerName[]
   const compared = rows.filter((row) => names.some((name) => row.peers[name]))
-  const goals = rows.flatMap(({ name, goals }) => goals.map((goal) => ({ name, goal })))
+  const goals = [
+    ...rows.flatMap(({ name, goals }) => goals.map((goal) => [name, goalText(goal)] as const)),
+    ...requests.flatMap(({ name, goals }) => goals.map((goal) => [name, requestGoalText(goal)] as const)),
+  ]
   const prose = [
     ...head(report),
     ...ceilingLines(report),
@@ -98,9 +102,10 @@ export function measurementTable(report: Measurement): string {
     ),
     ...section(
       'goals',
-      goals.map(({ name, goal }) => `${name.padEnd(nameWidth + 2)}${goalText(goal)}`),
+      goals.map(([name, text]) => `${name.padEnd(nameWidth + 2)}${text}`),
     ),
     ...sumLines(report.sums),
+    ...requestLines(report.requests),
     ...section(
       'host, microseconds (margin of error)',
       host.map(
@@ -126,6 +131,45 @@ function sumLines(sums: readonly Sum[] = []): string[] {
       return `${cells}  ${shares.slice(0, fitting < 0 ? shares.length : fitting).join(', ')}`
     }),
   )
+}
+
+function requestLines(requests: readonly RequestRow[] = []): string[] {
+  const cells = (name: string, ...texts: readonly string[]) =>
+    name.padEnd(requestNameWidth) + texts.map((text) => text.padStart(10)).join('')
+  return section(
+    cells('requests', 'whole', '1st frame', 'base', 'refiner', 'decoder', 'memory'),
+    requests.map(({ name, figures: { request, firstFrame, base, refiner, decode, peakBytes } }) =>
+      cells(name, ...[request, firstFrame, base, refiner, decode].map(milliseconds), byteText(peakBytes)),
+    ),
+  )
+}
+const requestNameWidth = 20
+/** "12.3 ms", "4.56 s" */
+const milliseconds = (ms: number): string => (ms < 999.5 ? `${digits(ms)} ms` : duration(ms))
+
+export function requestGoalText({ figure, atMost, atLeast, than, reached, met }: RequestGoalResult): string {
+  const show = (n: number) => {
+    if (than !== undefined) return `${digits(n)}x`
+    if (figure.endsWith('Bytes')) return byteText(n)
+    return shares.has(figure) ? percent(n) : milliseconds(n)
+  }
+  const bound = atMost === undefined ? `at least ${show(atLeast!)}` : `at most ${show(atMost)}`
+  return `${met ? 'met ' : 'MISS'} ${figureNames[figure]} ${bound}: ${show(reached)}`
+}
+const shares: ReadonlySet<Figure> = new Set<Figure>(['decodeBegins', 'baseRate', 'refinerRate', 'heavy'])
+const figureNames: Readonly<Record<Figure, string>> = {
+  request: 'whole',
+  firstFrame: 'first frame',
+  base: 'base',
+  refiner: 'refiner',
+  decode: 'decoder',
+  forwards: 'all forwards',
+  decodeBegins: '1st frames',
+  decodeBytes: 'decoder',
+  peakBytes: 'memory',
+  baseRate: 'base, of GEMM',
+  refinerRate: 'refiner, of GEMM',
+  heavy: 'in kernels',
 }
 
 function failures(failed: readonly { name: string; why: string }[]): string[] {

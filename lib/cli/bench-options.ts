@@ -2,13 +2,14 @@
 import { stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { type Case, type Group, groups } from '../bench/cases.js'
+import { type RequestCase, requestCases } from '../bench/requests.js'
 import { FSVideoError, invalid } from '../errors.js'
 import { suggest } from '../options.js'
 
 /** Groups that are measured when none is named, by the kind of device. */
 const defaultGroups = {
-  cpu: ['basic', 'demo'],
-  cuda: ['basic', 'dit', 'standard', 'lite', 'glue', 'demo'],
+  cpu: ['basic', 'demo', 'requests'],
+  cuda: ['basic', 'dit', 'standard', 'lite', 'glue', 'demo', 'requests'],
   sim: ['tiny', 'dit', 'standard', 'lite', 'glue'],
 } as const satisfies Record<string, readonly Group[]>
 export type Kind = keyof typeof defaultGroups
@@ -28,15 +29,20 @@ export function roundsOf(text: string | undefined): number {
   return value
 }
 
+export interface Chosen {
+  cases: Case[]
+  requests: RequestCase[]
+}
+
 /**
- * The cases that are asked for.
+ * The cases and requests that are asked for.
  * @throws ERR_FSVIDEO_INVALID_ARGUMENT for a group that is none, a pattern that is none, and where no case is left.
  */
 export function chooseCases(
   cases: readonly Case[],
   kind: Kind,
   given: { group?: string; filter?: string; goals?: true },
-): Case[] {
+): Chosen {
   const names = given.group?.split(',').map((name) => name.trim()) ?? defaultGroups[kind]
   for (const name of names) {
     if (Object.hasOwn(groups, name)) continue
@@ -48,10 +54,16 @@ export function chooseCases(
   const within = cases.filter(({ groups }) => groups.some((group) => (names as string[]).includes(group)))
   const on = kind === 'cpu' ? 'cpu' : 'card'
   const held = given.goals ? within.filter(({ goals }) => goals.some((goal) => goal.on === on)) : within
-  const chosen = held.filter(({ name }) => pattern.test(name))
-  if (held.length === 0)
+  const whole = (names as string[]).includes('requests')
+  if (whole && kind === 'sim')
+    throw invalid('--group', 'requests', 'groups of kernels: what a request takes is measured, not predicted')
+  const requests = whole ? requestCases.filter((request) => request.on === on) : []
+  if (held.length + requests.length === 0)
     throw invalid('--goals', names.join(','), `groups of which a case has goals on a ${on} (see --list)`)
-  if (chosen.length === 0)
+  const matching = <T extends { name: string }>(all: readonly T[]) =>
+    all.filter(({ name }) => pattern.test(name))
+  const chosen = { cases: matching(held), requests: matching(requests) }
+  if (chosen.cases.length + chosen.requests.length === 0)
     throw invalid(
       '--filter',
       given.filter,

@@ -6,7 +6,7 @@ import { type Measurement, type Prediction, type Report, readReport, textOf } fr
 import { measurementTable, predictionTable } from '../bench/table.js'
 import { Device } from '../device.js'
 import { invalid } from '../errors.js'
-import { checkPlace, chooseCases, type Kind, positive, roundsOf } from './bench-options.js'
+import { type Chosen, checkPlace, chooseCases, type Kind, positive, roundsOf } from './bench-options.js'
 import { command, type Given } from './command.js'
 import { columns } from './format.js'
 import { Progress } from './progress.js'
@@ -63,7 +63,10 @@ export const bench = command({
 
     const cases = await allCases()
     if (given.list) {
-      process.stdout.write(listOf(chooseCases(cases, kindOf(given.device ?? 'cpu'), given)))
+      const { cases: listed, requests } = chooseCases(cases, kindOf(given.device ?? 'cpu'), given)
+      process.stdout.write(
+        listOf([...listed, ...requests.map(({ name }) => ({ name, groups: ['requests'] }))]),
+      )
       return undefined
     }
     const device = await Device.open(given.device)
@@ -71,10 +74,11 @@ export const bench = command({
     try {
       const kind = kindOf(device.name)
       const chosen = chooseCases(cases, kind, given)
-      progress.begin(kind === 'sim' ? 'predict' : 'bench', chosen.length, 'cases')
+      const count = chosen.cases.length + chosen.requests.length
+      progress.begin(kind === 'sim' ? 'predict' : 'bench', count, 'cases')
       const result =
         kind === 'sim'
-          ? await predicted(device, chosen, progress, signal)
+          ? await predicted(device, chosen.cases, progress, signal)
           : await measured(device, chosen, progress, signal, {
               rounds,
               seconds: given.seconds === undefined && kind === 'cuda' ? 0.1 : seconds,
@@ -114,13 +118,13 @@ function kindOf(name: string): Kind {
 
 async function measured(
   device: Device,
-  cases: readonly Case[],
+  chosen: Chosen,
   progress: Progress,
   signal: AbortSignal,
   how: { rounds: number; seconds: number; peers: boolean; host: boolean },
 ): Promise<Measurement> {
   const { measure } = await import('../bench/run.js')
-  return measure({ device, cases, signal, ...how, onCase: (_, index) => progress.step(index + 1) })
+  return measure({ device, ...chosen, signal, ...how, onCase: (done) => progress.step(done) })
 }
 
 async function predicted(
@@ -133,6 +137,6 @@ async function predicted(
   return predict({ device, cases, signal, onCase: (index) => progress.step(index + 1) })
 }
 
-function listOf(cases: readonly Case[]): string {
+function listOf(cases: readonly { name: string; groups: readonly string[] }[]): string {
   return columns(cases.map(({ name, groups }) => [name, groups.join(', ')] as const))
 }

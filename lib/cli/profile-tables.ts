@@ -44,11 +44,12 @@ export function table(rows: readonly (readonly string[])[]): string {
   return rows.map((row) => `${row.map(cell).join('  ')}\n`).join('')
 }
 
-function latencies({ total, stages }: Profile['latency']): string {
+function latencies({ total, firstFrame, stages }: Profile['latency']): string {
   const row = (name: string, { p50, p95, p99 }: Percentiles) => [name, ...[p50, p95, p99].map(time)]
   return table([
     ['latency', 'p50', 'p95', 'p99'],
     ...Object.entries(stages).map(([stage, one]) => row(stage, one)),
+    row('first frame', firstFrame),
     row('request', total),
   ])
 }
@@ -81,7 +82,7 @@ function works(title: string, rows: readonly Work[], rate: Rate, memory: boolean
 export function tables({ folder, random, resolved, pipe, repeats, profile, file }: Profiled): string {
   const { roofline, latency, stages, ops, busy, heavy, overhead, memory, trace } = profile
   const { size, frames, base, refiner } = resolved
-  const { dtype } = pipe.stages.networks
+  const { precision } = pipe.stages.networks
   const rate = rateFor(roofline.flops)
   const off = memory.peak / memory.planned - 1
   const planned =
@@ -89,7 +90,7 @@ export function tables({ folder, random, resolved, pipe, repeats, profile, file 
   const traced = `${trace.ops.length} ops of the median request`
   return [
     columns([
-      ['model', `${relative('', folder) || folder}, ${dtype}${random ? ', random weights' : ''}`],
+      ['model', `${relative('', folder) || folder}, ${precision}${random ? ', random weights' : ''}`],
       [
         'request',
         `${size.width}x${size.height}, ${frames} frames, ${base.schedule.timesteps.length} + ${refiner.schedule.timesteps.length} steps, guidance ${base.guidanceScale}, ${repeats} times`,
@@ -124,7 +125,7 @@ export function document({ folder, random, resolved, pipe, repeats, profile, fil
   return {
     model: folder,
     randomWeights: random,
-    dtype: pipe.stages.networks.dtype,
+    dtype: pipe.stages.networks.precision,
     request: {
       ...size,
       frames,

@@ -11,7 +11,8 @@ import { FSVideoError, invalid } from '../errors.js'
 import { modelInfo } from '../init.js'
 import { probeImage } from '../media/image.js'
 import { loadTokenizer, madeTokenizer, readConfigFolder, readModelFolder } from '../model-folder.js'
-import type { ComputeType } from '../parameters.js'
+import type { Component } from '../networks.js'
+import { type Precision, precisions } from '../parameters.js'
 import { FSVideoPipeline } from '../pipeline.js'
 import { profile } from '../profile/profile.js'
 import { type GenerateRequest, resolveRequest } from '../requests.js'
@@ -53,8 +54,7 @@ export const profileCommand = command({
     'Requests run in turns with and without a trace: latencies are those without, the rest is of the traces. Under NVIDIA Nsight Systems stages, steps, layers and ops are NVTX ranges.',
   async run(given, _, { signal }) {
     const deviceName = checkDevice(given.device)
-    const dtype = given.dtype ?? 'bf16'
-    if (dtype !== 'bf16' && dtype !== 'f32') throw invalid('--dtype', dtype, 'bf16 or f32')
+    const dtype = precisionOf(given.dtype)
     const repeats = numeric(given.repeats ?? '5') as number
     if (!(Number.isInteger(repeats) && repeats >= 1 && repeats <= 1000))
       throw invalid('--repeats', given.repeats, 'an integer from 1 to 1000')
@@ -96,7 +96,11 @@ export const profileCommand = command({
 
       const file = given.trace
       if (file !== undefined) {
-        const about = { model: folder, dtype: pipe.stages.networks.dtype, device: pipe.device.description }
+        const about = {
+          model: folder,
+          dtype: pipe.stages.networks.precision,
+          device: pipe.device.description,
+        }
         const content = chromeTrace(found.trace, { device: pipe.device.name, spans: found.spans, about })
         await writeFile(file, `${JSON.stringify(content)}\n`).catch((cause) => {
           throw cannotWrite(file, `${cause.code}`, cause)
@@ -119,10 +123,19 @@ async function hasAnyWeights(folder: string): Promise<boolean> {
   return found.some(Boolean)
 }
 
+function precisionOf(text = 'bf16'): Precision {
+  const found = precisions.find((precision) => precision === text)
+  if (!found) throw invalid('--dtype', text, 'bf16, fp8 or f32')
+  return found
+}
+
 /** Random weights of the full model take 81 GB: better to know before they are made. */
-async function checkRoom(folder: string, dtype: ComputeType, device: Device): Promise<void> {
-  const { parameters } = await modelInfo(folder)
-  const needed = parameters * (dtype === 'f32' ? 4 : 2)
+async function checkRoom(folder: string, dtype: Precision, device: Device): Promise<void> {
+  const { components } = await modelInfo(folder)
+  const narrow: readonly Component[] = ['transformer', 'refiner']
+  const bytesEach = (name: Component) =>
+    dtype === 'f32' ? 4 : dtype === 'fp8' && narrow.includes(name) ? 1 : 2
+  const needed = components.reduce((sum, { name, parameters }) => sum + parameters * bytesEach(name), 0)
   const available = device.freeMemory()
   if (needed <= available) return
   throw new FSVideoError(

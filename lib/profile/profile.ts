@@ -23,8 +23,8 @@ export interface ProfileOptions {
 export interface Profile {
   /** Measured before the requests. */
   roofline: Roofline
-  /** Milliseconds of the requests without a trace, as the caller waits. */
-  latency: { total: Percentiles; stages: Partial<Record<Stage, Percentiles>> }
+  /** Milliseconds of the requests without a trace, as the caller waits: for all of it, for its first frame, and for each stage. */
+  latency: { total: Percentiles; firstFrame: Percentiles; stages: Partial<Record<Stage, Percentiles>> }
   /** In the order in which they run. */
   stages: Work[]
   /** The longest first. */
@@ -37,8 +37,8 @@ export interface Profile {
    * whatever else the machine does only adds; and of the pairs.
    */
   overhead: { time: number; cpu: number; pairs: Ratio }
-  /** Bytes. */
-  memory: { planned: number; peak: number }
+  /** Bytes; `weights` are in both. */
+  memory: { weights: number; planned: number; peak: number }
   /** Of the traced request whose time is the median. */
   trace: Trace
   /** What the host waited for meanwhile. */
@@ -47,6 +47,7 @@ export interface Profile {
 
 interface Run {
   ms: number
+  firstFrameMs: number
   /** Of all threads of this process. */
   cpuMs: number
   stages: Partial<Record<Stage, number>>
@@ -66,7 +67,7 @@ export async function profile(
   if (!(Number.isInteger(repeats) && repeats >= 1 && repeats <= 1000))
     throw invalid('repeats', repeats, 'an integer from 1 to 1000')
   const { device } = pipe
-  await pipe.plan(request) // refuses before any work
+  const { weightBytes } = await pipe.plan(request) // refuses before any work
   const roofline = await measureRoofline(device, pipe.stages.networks.dtype)
   const all = 2 * repeats + 1
   await run(pipe, request)
@@ -101,6 +102,7 @@ export async function profile(
     roofline,
     latency: {
       total: percentiles(plain.map(({ ms }) => ms)),
+      firstFrame: percentiles(plain.map(({ firstFrameMs }) => firstFrameMs)),
       stages: Object.fromEntries(
         stages.map((stage) => [stage, percentiles(plain.map((one) => one.stages[stage]!))]),
       ),
@@ -117,6 +119,7 @@ export async function profile(
       pairs: ratioOf(traced.map(({ ms }, i) => ms / plain[i]!.ms - 1)),
     },
     memory: {
+      weights: weightBytes,
       planned: plain[0]!.memory.planned,
       peak: Math.max(...[...plain, ...traced].map(({ memory }) => memory.peak)),
     },
@@ -136,7 +139,9 @@ async function run(pipe: FSVideoPipeline, request: GenerateRequest): Promise<Run
   const spans = new Map<string, HostSpan>()
   const began = now()
   const cpu = process.cpuUsage()
+  let firstFrameMs: number | undefined
   for await (const event of pipe.stream(request)) {
+    if (event.type === 'frame') firstFrameMs ??= now() - began
     if (event.type === 'progress') {
       const { stage, elapsedMs } = event
       const endMs = now()
@@ -149,7 +154,14 @@ async function run(pipe: FSVideoPipeline, request: GenerateRequest): Promise<Run
       const all = { name: 'request', beginMs: began, endMs }
       const { user, system } = process.cpuUsage(cpu)
       const [ms, cpuMs] = [endMs - began, (user + system) / 1e3]
-      return { ms, cpuMs, stages: timings.stages, memory, spans: [all, ...spans.values()] }
+      return {
+        ms,
+        firstFrameMs: firstFrameMs ?? ms,
+        cpuMs,
+        stages: timings.stages,
+        memory,
+        spans: [all, ...spans.values()],
+      }
     }
   }
   throw new Error('the generation ended without a result')
