@@ -75,7 +75,7 @@ for (const precision of ['bf16', 'fp8'] as const)
       close(ran, summed, { linear: 0.01, attention: 1e-9 }, 'flops')
       // Queries of the text are not turned, and the head has a norm too.
       close(ran, summed, { layer_memory: 0.01, norm_modulate: 0.02, qk_norm_rope: 0.02 }, 'bytes')
-      if (fp8) close(ran, summed, { quantize_fp8: 1e-9 }, 'flops')
+      if (fp8) close(ran, summed, { quantize_fp8: 1e-9 }, 'bytes')
       conditioning.dispose()
     }
   })

@@ -239,10 +239,10 @@ const plain: Readonly<
   },
   quantizeFp8: (from, shape, dtype) => {
     const x = from.noise(shape, dtype)
-    return () => Object.values(ops.quantizeFp8(x))
+    return () => Object.values(ops.quantizeFp8(x, { groups: true })) // as activations are
   },
   dequantizeFp8: (from, shape, dtype) => {
-    const { values, scales } = from.fp8(shape)
+    const { values, scales } = from.fp8(shape, true)
     return () => ops.dequantizeFp8(values, scales, dtype)
   },
   allFinite: (from, shape, dtype) => {

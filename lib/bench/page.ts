@@ -202,7 +202,7 @@ const style = `
 @media (prefers-color-scheme: dark) { :root { --ink: #d7dde3; --ground: #15191e; --faint: #343b43; --band: #1c2229 } }
 body { font: 14px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-.t, .c { overflow-x: auto }
+.t, .c { overflow-x: auto } .c { margin-top: 1.5rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .15rem .75rem .15rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--faint) }
 .l { text-align: left } tbody tr:nth-child(even) { background: var(--band) }
