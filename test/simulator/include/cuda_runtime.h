@@ -2,7 +2,7 @@
 // backend build against this header with a host compiler. Same names, same meaning, and as strict: streams
 // run later than the call and in no order but their own, a stream that is captured accepts nothing that
 // waits, dynamic shared memory above 48 KB must be asked for, a fault in a kernel is sticky. The
-// implementation is test/simulator/runtime.cpp.
+// implementation is in test/simulator/runtime.
 #pragma once
 #include <cstddef>
 #include <cstdint>
