@@ -4,6 +4,7 @@ import { invalid } from '../errors.js'
 import { readJson } from '../json-file.js'
 import type { Ratio, Spread } from '../statistics.js'
 import type { Goal } from './builders.js'
+import type { Failure } from './failures.js'
 import type { HostRow } from './host.js'
 import type { Machine } from './machine.js'
 import type { RequestRow } from './requests.js'
@@ -73,7 +74,7 @@ export interface Measurement {
   /** Absent in files of before there were any. */
   requests?: RequestRow[]
   /** Cases that could not be measured, and why. */
-  failed: { name: string; why: string }[]
+  failed: Failure[]
   host: HostRow[]
 }
 
@@ -118,7 +119,7 @@ export interface Prediction {
   rates: { name: string; value: number; unit: string; source: string }[]
   rows: PredictedRow[]
   sums: Sum[]
-  failed: { name: string; why: string }[]
+  failed: Failure[]
 }
 
 export type Report = Measurement | Prediction

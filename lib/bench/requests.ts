@@ -5,12 +5,12 @@
 import { join } from 'node:path'
 import { packageRoot } from '../addon.js'
 import type { Device } from '../device.js'
-import { FSVideoError } from '../errors.js'
 import type { Precision } from '../parameters.js'
 import { FSVideoPipeline } from '../pipeline.js'
 import { type Profile, profile } from '../profile/profile.js'
 import type { GenerateRequest } from '../requests.js'
 import type { Spread } from '../statistics.js'
+import { type Failure, failureOf } from './failures.js'
 
 /** What is told of a request; milliseconds, bytes and shares. */
 export interface Figures {
@@ -166,7 +166,7 @@ export function judgeRequest(
 
 export interface RequestsResult {
   rows: RequestRow[]
-  failed: { name: string; why: string }[]
+  failed: Failure[]
 }
 
 /**
@@ -181,7 +181,7 @@ export async function measureRequests(
   { signal, onCase }: { signal?: AbortSignal; onCase?: (index: number) => void } = {},
 ): Promise<RequestsResult> {
   const rows: RequestRow[] = []
-  const failed: RequestsResult['failed'] = []
+  const failed: Failure[] = []
   let open: { key: string; pipe: FSVideoPipeline } | undefined
   try {
     for (const [index, { name, model, random, dtype, repeats, request, goals }] of cases.entries()) {
@@ -200,9 +200,7 @@ export async function measureRequests(
         const milliseconds = { median: p50, p10, p90, count: samples }
         rows.push({ name, milliseconds, figures, goals: judgeRequest(figures, goals, rows) })
       } catch (error) {
-        const lost = ['ERR_FSVIDEO_DEVICE_LOST', 'ERR_FSVIDEO_DISPOSED']
-        if (!(error instanceof FSVideoError) || lost.includes(error.code)) throw error
-        failed.push({ name, why: error.message })
+        failed.push(failureOf(name, error))
       }
       onCase?.(index)
     }

@@ -2,10 +2,10 @@
  * One run: every case on a device of ours beside its peers, in alternating rounds, so that what the machine does meanwhile meets both. The
  * roofline is measured in the same run, before the cases and after them.
  */
-import { FSVideoError } from '../errors.js'
 import type { Device } from '../kernels.js'
 import { median, ratioOf, spread } from '../statistics.js'
 import type { Case } from './cases.js'
+import { type Failure, failureOf } from './failures.js'
 import { measureHost } from './host.js'
 import { bytesBeyondCache, commitNow, gpuNow, machineOf } from './machine.js'
 import { openOneDnn, openTorch, type Peer } from './peers.js'
@@ -55,14 +55,13 @@ export async function measure(options: RunOptions): Promise<Measurement> {
     if (options.requests.length > 0) types.add('bf16')
     const gpu = await run.ceilings(types)
     const rows: Row[] = []
-    const failed: Measurement['failed'] = []
+    const failed: Failure[] = []
     for (const [index, it] of cases.entries()) {
       signal?.throwIfAborted()
       try {
         rows.push(await run.case(it))
       } catch (error) {
-        if (!(error instanceof FSVideoError) || fatal.has(error.code)) throw error
-        failed.push({ name: it.name, why: error.message })
+        failed.push(failureOf(it.name, error))
       }
       options.onCase?.(index + 1)
     }
@@ -95,8 +94,6 @@ export async function measure(options: RunOptions): Promise<Measurement> {
     for (const peer of Object.values(peers)) peer.close()
   }
 }
-
-const fatal: ReadonlySet<string> = new Set(['ERR_FSVIDEO_DEVICE_LOST', 'ERR_FSVIDEO_DISPOSED'])
 
 async function openPeers(device: Device, threads: number): Promise<{ peers: Peers; absent: string[] }> {
   const peers: Peers = {}

@@ -1,6 +1,7 @@
 /** Reports on a terminal of 80 columns. */
 import { bytes as byteText, duration, lineWidth, wrap } from '../cli/format.js'
 import type { Ratio } from '../statistics.js'
+import type { Failure } from './failures.js'
 import {
   type GoalResult,
   type Measurement,
@@ -172,7 +173,7 @@ const figureNames: Readonly<Record<Figure, string>> = {
   heavy: 'in kernels',
 }
 
-function failures(failed: readonly { name: string; why: string }[]): string[] {
+function failures(failed: readonly Failure[]): string[] {
   return section(
     'not measured',
     failed.flatMap(({ name, why }) => wrap(`${name}: ${why}`, lineWidth)),
