@@ -256,10 +256,12 @@ export interface Conv3dOptions {
   /** f32 [H', W'], added to all frames and channels before the activation. */
   noise?: Tensor
   noiseWeight?: number
+  /** A `pixelNorm` of the sums with bias and noise, before the activation or the residual: one of the two, not both. */
+  norm?: { weight?: Tensor; bias?: Tensor; eps?: number }
   residual?: Tensor
 }
 
-/** Channels-last 3D convolution act(conv + bias + w · noise) + residual. x [B, T, H, W, C]; weight [O, C/groups, kt, kh, kw]. → [B, T', H', W', O] */
+/** Channels-last 3D convolution act(norm(conv + bias + w · noise)) + residual. x [B, T, H, W, C]; weight [O, C/groups, kt, kh, kw]. → [B, T', H', W', O] */
 export function conv3d(x: Tensor, weight: Tensor, options: Conv3dOptions = {}): Tensor {
   const device = deviceOf(x, 'conv3d.x')
   const {
@@ -277,6 +279,7 @@ export function conv3d(x: Tensor, weight: Tensor, options: Conv3dOptions = {}): 
     timePadding = 'replicate',
     activation,
     noiseWeight = 0,
+    norm,
   } = options
   if (timePadding !== 'replicate' && timePadding !== 'zeros')
     throw invalid('conv3d.timePadding', timePadding, 'replicate or zeros')
@@ -295,6 +298,10 @@ export function conv3d(x: Tensor, weight: Tensor, options: Conv3dOptions = {}): 
       timePadding === 'replicate',
       activation,
       noiseWeight,
+      norm !== undefined,
+      handle(norm?.weight),
+      handle(norm?.bias),
+      norm?.eps ?? 1e-8,
     ),
   )
 }

@@ -246,6 +246,22 @@ const refusals: Record<string, [() => unknown, string][]> = {
       () => ops.conv3d(video(), kernel(), { noiseWeight: Number.NaN }),
       'conv3d.noiseWeight must be a finite number, got NaN',
     ],
+    [
+      () => ops.conv3d(video(), kernel(), { norm: { weight: t([8]) } }),
+      'conv3d.norm.weight must be [16] f32, got [8] f32',
+    ],
+    [
+      () => ops.conv3d(video(), kernel(), { norm: { bias: t([16], 'bf16') } }),
+      'conv3d.norm.bias must be [16] f32, got [16] bf16',
+    ],
+    [
+      () => ops.conv3d(video(), kernel(), { norm: { eps: -1 } }),
+      'conv3d.norm.eps must be finite and at least 0, got -1',
+    ],
+    [
+      () => ops.conv3d(video(), kernel(), { norm: {}, activation: 'silu', residual: t([1, 2, 4, 4, 16]) }),
+      'conv3d.residual must be nothing where there is a norm and an activation, got [1, 2, 4, 4, 16] f32',
+    ],
   ],
   unshuffle3d: [
     [

@@ -4,12 +4,13 @@
  * channels with the rows of a window folded into them, 1x1 without a copy; and around the edges of its tiles.
  */
 import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
 import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { DType, Tensor } from '../lib/tensor.js'
 import { activate } from './activations.js'
-import { openTestDevice } from './devices.js'
-import { judge, Random, type Round, sameBits, sizeOf, upload } from './numbers.js'
+import { onCpu, openTestDevice } from './devices.js'
+import { exact, f32, judge, Random, type Round, roundingOf, sameBits, sizeOf, upload } from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
 
@@ -42,6 +43,7 @@ interface ConvCase {
   activation?: ops.Activation
   bias?: boolean
   noise?: boolean
+  norm?: { weight?: boolean; bias?: boolean; eps?: number }
   residual?: boolean
 }
 
@@ -71,6 +73,9 @@ function makeConv(c: ConvCase, dtype: DType, seed: number) {
   const noise = c.noise ? random.array(outHeight * outWidth) : undefined
   const noiseWeight = 0.25
   const residual = c.residual ? random.array(sizeOf(shape), dtype) : undefined
+  const normWeight = c.norm?.weight ? random.array(outputs) : undefined
+  const normBias = c.norm?.bias ? random.array(outputs) : undefined
+  const eps = f32(c.norm?.eps ?? 1e-8)
 
   /** The frame under tap `k` of output frame `t`, or nothing. */
   const frameOf = (t: number, k: number): number | undefined => {
@@ -84,12 +89,29 @@ function makeConv(c: ConvCase, dtype: DType, seed: number) {
     return timePadding === 'zeros' ? undefined : Math.min(Math.max(frame, 0), total - 1)
   }
 
+  /** What follows the sums of a pixel. A plain implementation, a norm being an op of its own, stores them in between. */
+  const finished = (sums: number[], first: number, r: Round): number[] => {
+    const after = (sum: number, i: number) => {
+      const y = activate(activation, sum, r)
+      return residual ? r(y + residual[first + i]!) : y
+    }
+    if (!c.norm) return sums.map(after)
+    const x = r === exact ? sums : sums.map(roundingOf(dtype))
+    const squares = x.reduce((total, v) => r(total + r(v * v)), 0)
+    const root = r(Math.sqrt(r(r(squares / outputs) + eps)))
+    return x.map((v, i) => {
+      const scaled = r(r(v / root) * (normWeight?.[i] ?? 1))
+      return after(r(scaled + (normBias?.[i] ?? 0)), i)
+    })
+  }
+
   const reference = (r: Round): number[] => {
     const y: number[] = []
     for (let b = 0; b < batch; b++)
       for (let t = 0; t < outFrames; t++)
         for (let h = 0; h < outHeight; h++)
-          for (let w = 0; w < outWidth; w++)
+          for (let w = 0; w < outWidth; w++) {
+            const sums: number[] = []
             for (let o = 0; o < outputs; o++) {
               let sum = 0
               for (let k = 0; k < kt; k++) {
@@ -114,9 +136,10 @@ function makeConv(c: ConvCase, dtype: DType, seed: number) {
               }
               if (bias) sum = r(sum + bias[o]!)
               if (noise) sum = r(sum + r(noiseWeight * noise[h * outWidth + w]!))
-              sum = activate(activation, sum, r)
-              y.push(residual ? r(sum + residual[y.length]!) : sum)
+              sums.push(sum)
             }
+            y.push(...finished(sums, y.length, r))
+          }
     return y
   }
 
@@ -138,6 +161,13 @@ function makeConv(c: ConvCase, dtype: DType, seed: number) {
     ...(bias && { bias: upload(device, bias, [outputs]) }),
     ...(noise && { noise: upload(device, noise, [outHeight, outWidth]) }),
     ...(residual && { residual: upload(device, residual, shape, dtype) }),
+    ...(c.norm && {
+      norm: {
+        ...(normWeight && { weight: upload(device, normWeight, [outputs]) }),
+        ...(normBias && { bias: upload(device, normBias, [outputs]) }),
+        eps,
+      },
+    }),
     ...(before > 0 && {
       before: upload(device, framesOf(0, before), [batch, before, height, width, channels], dtype),
     }),
@@ -297,6 +327,92 @@ for (const size of [1, 2, 3, 4])
       timePadding: size % 2 ? 'replicate' : 'zeros',
     }
 
+const affine = { weight: true, bias: true }
+
+/** Around what a kernel has of a row of channels: one, a part of a vector, of a panel, of a tile, and more than each. */
+const norms: Record<string, ConvCase> = {
+  'one channel, which leaves its sign': { x: [1, 2, 3, 5, 3], outputs: 1, norm: {} },
+  'a picture, everything': {
+    x: [1, 2, 3, 37, 16],
+    outputs: 3,
+    bias: true,
+    noise: true,
+    norm: affine,
+    residual: true,
+  },
+  'four channels, a short row': { x: [1, 3, 5, 7, 16], outputs: 4, noise: true, norm: { weight: true } },
+  'eight channels': { x: [2, 1, 3, 7, 24], outputs: 8, norm: { bias: true }, activation: 'silu' },
+  '16 channels': { x: [2, 2, 5, 9, 16], outputs: 16, bias: true, norm: {}, residual: true },
+  '17 channels of zeros in time': {
+    x: [1, 2, 3, 5, 16],
+    outputs: 17,
+    noise: true,
+    norm: affine,
+    activation: 'relu',
+    timePadding: 'zeros',
+  },
+  '37 channels': { x: [1, 2, 3, 7, 7], outputs: 37, norm: affine, activation: 'gelu' },
+  '67 channels': { x: [1, 1, 4, 9, 16], outputs: 67, noise: true, norm: { weight: true }, residual: true },
+  '128 channels, eps counts': {
+    x: [1, 2, 5, 9, 32],
+    outputs: 128,
+    bias: true,
+    norm: { ...affine, eps: 0.5 },
+    residual: true,
+  },
+  '129 channels': { x: [1, 1, 3, 4, 16], outputs: 129, bias: true, noise: true, norm: affine },
+  '300 channels': { x: [1, 1, 2, 3, 16], outputs: 300, norm: affine, residual: true },
+  'a wide frame, with its sides apart': {
+    x: [1, 2, 33, 34, 8],
+    outputs: 24,
+    noise: true,
+    norm: affine,
+    residual: true,
+  },
+  'frames from before': {
+    x: [2, 3, 3, 4, 16],
+    outputs: 24,
+    padTime: [0, 0],
+    before: 2,
+    norm: affine,
+    residual: true,
+  },
+  'nothing but frames from before': {
+    x: [1, 0, 3, 4, 16],
+    outputs: 8,
+    padTime: [0, 1],
+    before: 3,
+    norm: {},
+    activation: 'silu',
+  },
+  'group-causal': {
+    x: [1, 5, 2, 3, 16],
+    outputs: 8,
+    groupCausal: { size: 4, first: 1 },
+    noise: true,
+    norm: {},
+    residual: true,
+  },
+  'strides, one pixel after another': {
+    x: [1, 3, 4, 6, 16],
+    outputs: 33,
+    kernel: one,
+    stride: [2, 2, 2],
+    norm: affine,
+    ...unpadded,
+  },
+  'groups, all of whose channels are one row': { x: [1, 2, 3, 4, 48], outputs: 36, groups: 3, norm: affine },
+  'depth-wise': { x: [1, 2, 3, 9, 40], outputs: 40, groups: 40, bias: true, norm: affine, residual: true },
+  'depth-wise, more channels than a block of them': {
+    x: [1, 1, 3, 9, 70],
+    outputs: 70,
+    groups: 70,
+    norm: {},
+    activation: 'silu',
+  },
+}
+for (const [name, c] of Object.entries(norms)) cases[`norm: ${name}`] = c
+
 let seed = 100
 for (const dtype of floats)
   for (const [name, c] of Object.entries(cases))
@@ -323,6 +439,26 @@ for (const dtype of floats)
     await sameBits(pixel(16, 17), expected, 'inside')
   })
 
+for (const dtype of floats)
+  for (const [name, c] of Object.entries(norms))
+    conv(`${dtype}: norm: ${name}: the ops one after the other`, async () => {
+      const made = makeConv(c, dtype, seed++)
+      const { norm, residual, activation, ...sums } = made.options
+      const after = { ...norm!, residual, activation }
+      const fused = ops.conv3d(made.x, made.packed, made.options)
+      const apart = ops.pixelNorm(ops.conv3d(made.x, made.packed, sums), after)
+      // A card may norm sums of f32 where these are bf16.
+      if (onCpu || dtype === 'f32') await sameBits(fused, apart, name)
+      else {
+        const [a, b] = [await fused.toFloat32(), await apart.toFloat32()]
+        for (let i = 0; i < a.length; i++)
+          assert.ok(
+            Math.abs(a[i]! - b[i]!) <= 2 ** -6 * (4 + Math.abs(b[i]!)),
+            `${name} ${i}: ${a[i]}, ${b[i]}`,
+          )
+      }
+    })
+
 /** Kinds of convolution whose bits must not depend on how the work is cut. */
 const kinds: Record<string, ConvCase> = {
   'without copies': { x: [2, 4, 31, 34, 8], outputs: 34, noise: true },
@@ -330,6 +466,8 @@ const kinds: Record<string, ConvCase> = {
   folded: { x: [3, 4, 9, 20, 3], outputs: 24 },
   narrow: { x: [3, 4, 9, 20, 16], outputs: 3 },
   'depth-wise': { x: [3, 4, 9, 20, 80], outputs: 80, groups: 80 },
+  'norm of a tile': { x: [3, 4, 9, 20, 16], outputs: 16, noise: true, norm: affine },
+  'norm of several tiles': { x: [2, 4, 7, 11, 16], outputs: 140, norm: affine },
 }
 
 for (const dtype of floats)
@@ -403,6 +541,8 @@ conv('empty tensors give empty tensors', async () => {
   const made = makeConv({ x: [1, 2, 3, 4, 8], outputs: 8 }, 'f32', 11)
   const none = ops.conv3d(made.x.slice(0, 0, 0), made.packed, made.options)
   await judge(none, [0, 2, 3, 4, 8], () => [], 'no samples')
+  const normed = ops.conv3d(made.x.slice(0, 0, 0), made.packed, { ...made.options, norm: {} })
+  await judge(normed, [0, 2, 3, 4, 8], () => [], 'no samples, norm')
 })
 
 conv.run()

@@ -149,6 +149,10 @@ Napi::Value run_conv3d(Arguments in) {
   a.replicate = in.flag();
   a.activation = in.activation("activation");
   a.noise_weight = static_cast<float>(in.number("noiseWeight"));
+  a.norm = in.flag();
+  a.norm_weight = in.tensor("norm.weight");
+  a.norm_bias = in.tensor("norm.bias");
+  a.norm_eps = static_cast<float>(in.number("norm.eps"));
   return in.launch(&Backend::conv3d, a);
 }
 

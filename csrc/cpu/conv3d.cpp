@@ -5,7 +5,8 @@
 // numbers, where frames are small, and in the strips along the sides whose windows reach beyond the picture,
 // a worker first copies the input under its tile into its scratch, with borders of zeros. Padding in time
 // copies nothing: taps are mapped to frames, frames to places in scratch, and a frame that the next step
-// needs again stays where it is.
+// needs again stays where it is. A norm that follows takes the rows of a tile while they are in cache, where
+// the tile has all of their channels, and else all rows at the end.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -15,8 +16,10 @@
 
 #include "cpu/backend.h"
 #include "cpu/conv_tiling.h"
+#include "cpu/norm.h"
 #include "cpu/pack.h"
 #include "cpu/ranges.h"
+#include "ops/conv_norm.h"
 
 namespace fsv::cpu {
 namespace {
@@ -72,6 +75,16 @@ class Tile {
           n = like_rows(r);
           row(p, t, i, r, n);
         }
+  }
+
+  /// visit(begin, end): the pixels of the result that `run` has made, run by run.
+  template <class Visit>
+  void each_run(int64_t t, int64_t count, const Visit& visit) const {
+    for (int64_t i = t; i < t + count; i++)
+      for (int64_t r = 0; r < b_.rows; r++) {
+        const int64_t begin = pixel(i, r, b_.col);
+        visit(begin, begin + b_.cols);
+      }
   }
 
  private:
@@ -268,14 +281,17 @@ class Tile {
     return n;
   }
 
+  /// Row `r` of the tile and column `x` in output frame `t`.
+  int64_t pixel(int64_t t, int64_t r, int64_t x) const {
+    return ((b_.sample * c_.out_frames + t) * c_.out_height + b_.row + r) * c_.out_width + x;
+  }
+
   /// From output channel `channel` on, of row `r` of the tile and column `x` in output frame `t`.
   Epilogue epilogue(int64_t t, int64_t r, int64_t x, int64_t channel) const {
-    const int64_t pixel = (b_.row + r) * c_.out_width + x;
-    const int64_t element =
-        ((b_.sample * c_.out_frames + t) * c_.out_height * c_.out_width + pixel) * c_.out_channels + channel;
+    const int64_t element = pixel(t, r, x) * c_.out_channels + channel;
     Epilogue e;
     if (c_.a.bias) e.bias = c_.a.bias.as<const float>() + channel;
-    if (c_.a.noise) e.row_bias = c_.a.noise.as<const float>() + pixel;
+    if (c_.a.noise) e.row_bias = c_.a.noise.as<const float>() + (b_.row + r) * c_.out_width + x;
     e.row_scale = c_.a.noise_weight;
     e.activation = c_.a.activation;
     if (c_.a.residual) e.residual = at(c_.a.residual, element);
@@ -310,6 +326,8 @@ class Work {
   }
 
   int64_t tasks() const { return tiling_.tasks(conv_); }
+  /// Whether a task makes all channels of its pixels.
+  bool completes_pixels() const { return conv_.parts() == 1 && tiling_.panels == conv_.panels(); }
   size_t scratch_bytes() const {
     size_t bytes = Tile::scratch_bytes(conv_, tiling_);
     for (const auto& [strip, tiling] : strips_) bytes += Tile::scratch_bytes(strip, tiling);
@@ -317,7 +335,10 @@ class Work {
   }
 
   /// A strip is done together with the box beside it, whose input and output are in cache then.
-  void run(int64_t task, char* scratch) const {
+  /// finish(begin, end) is told of the pixels that are complete, as far as the task has all of their
+  /// channels.
+  template <class Finish>
+  void run(int64_t task, char* scratch, const Finish& finish) const {
     const Box box(conv_, tiling_, task);
     std::vector<Tile> tiles;
     const auto add = [&](const Conv& c, const Tiling& t, const Box& part) {
@@ -332,8 +353,12 @@ class Work {
       beside.cols = strip.cols();
       add(strip, tiling, beside);
     }
-    for (int64_t t = box.frame; t < box.frame + box.frames; t += tiling_.step)
-      for (Tile& tile : tiles) tile.run(t, std::min(tiling_.step, box.frame + box.frames - t));
+    for (int64_t t = box.frame; t < box.frame + box.frames; t += tiling_.step) {
+      const int64_t count = std::min(tiling_.step, box.frame + box.frames - t);
+      for (Tile& tile : tiles) tile.run(t, count);
+      if (completes_pixels())
+        for (const Tile& tile : tiles) tile.each_run(t, count, finish);
+    }
   }
 
  private:
@@ -361,15 +386,21 @@ void CpuBackend::conv3d(const Conv3dArgs& args) {
     pack_conv(pack, kernels_, pool_);
     packed = own.get();
   }
-  const Work work(Conv(args, kernels_, layout, packed), pool_.size());
+  const Conv3dArgs sums = args.norm ? without_norm(args) : args;
+  const NormTask norm = norm_task(norm_of(args));
+  const auto finish = [&](int64_t begin, int64_t end) {
+    if (args.norm) kernels_.rows->norm(norm, begin, end);
+  };
+  const Work work(Conv(sums, kernels_, layout, packed), pool_.size());
   const size_t bytes = work.scratch_bytes();
   for (int w = 0; w < pool_.size(); w++) pool_.scratch(w, bytes);
   const int64_t multiplied = args.weight.shape.elements(1, 5);
   const int64_t grain = items_a_range(work.tasks(), 2 * args.out.elements() * multiplied);
   pool_.parallel_for(work.tasks(), grain, [&](int64_t begin, int64_t end, int worker) {
     char* scratch = static_cast<char*>(pool_.scratch(worker, bytes));
-    for (int64_t i = begin; i < end; i++) work.run(i, scratch);
+    for (int64_t i = begin; i < end; i++) work.run(i, scratch, finish);
   });
+  if (args.norm && !work.completes_pixels()) pixel_norm(norm_of(args));
 }
 
 }  // namespace fsv::cpu

@@ -1,4 +1,6 @@
 // Scheduling of the norms: ranges of rows; group_norm first gathers its statistics.
+#include "cpu/norm.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -46,22 +48,26 @@ void CpuBackend::norm_modulate(const NormModulateArgs& args) {
                      [&](int64_t begin, int64_t end, int) { kernels_.rows->norm(task, begin, end); });
 }
 
+NormTask norm_task(const PixelNormArgs& args) {
+  return {.x = args.x.data,
+          .out = args.out.data,
+          .residual = args.residual.data,
+          .weight = args.weight.as<float>(),
+          .bias = args.bias.as<float>(),
+          .scale = nullptr,
+          .shift = nullptr,
+          .rows_a_sample = 1,
+          .channels = args.x.shape[-1],
+          .x_dtype = args.x.dtype,
+          .out_dtype = args.out.dtype,
+          .activation = args.activation,
+          .rms = true,
+          .eps = args.eps};
+}
+
 void CpuBackend::pixel_norm(const PixelNormArgs& args) {
   if (args.x.elements() == 0) return;
-  const NormTask task = {.x = args.x.data,
-                         .out = args.out.data,
-                         .residual = args.residual.data,
-                         .weight = args.weight.as<float>(),
-                         .bias = args.bias.as<float>(),
-                         .scale = nullptr,
-                         .shift = nullptr,
-                         .rows_a_sample = 1,
-                         .channels = args.x.shape[-1],
-                         .x_dtype = args.x.dtype,
-                         .out_dtype = args.out.dtype,
-                         .activation = args.activation,
-                         .rms = true,
-                         .eps = args.eps};
+  const NormTask task = norm_task(args);
   pool_.parallel_for(row_count(args.x), rows_a_range(row_bytes(args.x)),
                      [&](int64_t begin, int64_t end, int) { kernels_.rows->norm(task, begin, end); });
 }

@@ -57,6 +57,13 @@ TensorSpec check(const Conv3dArgs& a) {
   op.optional("residual", a.residual, a.x.dtype, y);
   op.finite("noise_weight", a.noise_weight);
   op.activation(a.activation);
+  if (a.norm) {
+    op.optional("norm.weight", a.norm_weight, DType::f32, {w[0]});
+    op.optional("norm.bias", a.norm_bias, DType::f32, {w[0]});
+    op.number("norm.eps", a.norm_eps, 0);
+    op.require(!a.residual || a.activation == Activation::none, "residual", a.residual,
+               "nothing where there is a norm and an activation");
+  }
   return op.result(a.x.dtype, y);
 }
 

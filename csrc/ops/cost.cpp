@@ -19,6 +19,8 @@ double moved(const TensorSpec& result, std::initializer_list<const TensorView*> 
   return sum;
 }
 
+constexpr double kPixelNorm = 3;  // of an element: its square, the sum, the quotient
+
 double flops(Activation activation) { return activation == Activation::none ? 0 : 1; }
 
 /// One operation for each of these that is given: what an epilogue adds to an element.
@@ -74,7 +76,7 @@ Cost cost(const QkNormRopeArgs& a) {
 
 Cost cost(const PixelNormArgs& a) {
   const TensorSpec y = check(a);
-  return {elements(y) * (3 + steps({&a.weight, &a.bias, &a.residual}) + flops(a.activation)),
+  return {elements(y) * (kPixelNorm + steps({&a.weight, &a.bias, &a.residual}) + flops(a.activation)),
           moved(y, {&a.x, &a.weight, &a.bias, &a.residual})};
 }
 
@@ -87,9 +89,10 @@ Cost cost(const GroupNormArgs& a) {
 Cost cost(const Conv3dArgs& a) {
   const TensorSpec y = check(a);
   const double multiply = 2.0 * static_cast<double>(a.weight.shape.elements(1, 5));
-  const double epilogue = steps({&a.bias, &a.noise, &a.residual}) + flops(a.activation);
-  return {elements(y) * (multiply + epilogue),
-          moved(y, {&a.x, &a.before, &a.weight, &a.bias, &a.noise, &a.residual})};
+  const double norm = a.norm ? kPixelNorm + steps({&a.norm_weight, &a.norm_bias}) : 0;
+  const double epilogue = steps({&a.bias, &a.noise, &a.residual}) + norm + flops(a.activation);
+  return {elements(y) * (multiply + epilogue), moved(y, {&a.x, &a.before, &a.weight, &a.bias, &a.noise,
+                                                         &a.norm_weight, &a.norm_bias, &a.residual})};
 }
 
 Cost cost(const Unshuffle3dArgs& a) {

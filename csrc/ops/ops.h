@@ -120,12 +120,15 @@ struct GroupNormArgs {
 
 /// Channels-last 3D convolution. x [B, T, H, W, C]; weight [O, C / groups, kt, kh, kw] (plain or
 /// packed_conv); y = act(conv + bias + noise_weight * noise) + residual, bias f32 [O], noise f32 [H', W'],
-/// residual as the result. Time: the input is [pad_left copies of the first frame (or zeros) | before | x |
-/// pad_right copies of the last frame (or zeros)]; `before` [B, n, H, W, C] holds the frames that precede x
-/// in a stream. T' = (sum of these - kt) / stride_t + 1. group_size g > 0 (kt = 3, stride 1, pad_left +
-/// before = 1, pad_right = 1): frame t of x with t >= group_first and (t - group_first) % g == g - 1, and
-/// every t < group_first, sees itself (or zeros) instead of its right neighbour. Space: zeros, pad_h and
-/// pad_w on both sides. Result [B, T', H', W', O].
+/// residual as the result. With `norm`: y = act(pixel_norm(conv + bias + noise_weight * noise)) + residual,
+/// over all O, with norm_weight, norm_bias and norm_eps as in PixelNormArgs, and either an activation or a
+/// residual: then it does not matter that pixel_norm adds a residual first, and it may follow in place. Time:
+/// the input is [pad_left copies of the first frame (or zeros) | before | x | pad_right copies of the last
+/// frame (or zeros)]; `before` [B, n, H, W, C] holds the frames that precede x in a stream. T' = (sum of
+/// these - kt) / stride_t + 1. group_size g > 0 (kt = 3, stride 1, pad_left + before = 1, pad_right = 1):
+/// frame t of x with t >= group_first and (t - group_first) % g == g - 1, and every t < group_first, sees
+/// itself (or zeros) instead of its right neighbour. Space: zeros, pad_h and pad_w on both sides. Result [B,
+/// T', H', W', O].
 struct Conv3dArgs {
   TensorView x, before, weight, bias, noise, residual, out;
   int64_t stride_t = 1, stride_h = 1, stride_w = 1;
@@ -135,6 +138,9 @@ struct Conv3dArgs {
   bool replicate = true;
   Activation activation = Activation::none;
   float noise_weight = 0;
+  bool norm = false;
+  TensorView norm_weight, norm_bias;
+  float norm_eps = 1e-8f;
 };
 
 /// Time and space into channels: channel ((c * time + it) * space + ih) * space + iw. x [B, T, H, W, C] with
