@@ -63,8 +63,13 @@ class PixelNorm {
     this.#bias = parameters.vector('bias', channels)
   }
 
+  /** As a convolution fuses it. */
+  get fused() {
+    return { weight: this.#weight, bias: this.#bias, eps: this.#eps }
+  }
+
   forward(x: Tensor, options: { residual?: Tensor; activation?: ops.Activation } = {}): Tensor {
-    return ops.pixelNorm(x, { weight: this.#weight, bias: this.#bias, eps: this.#eps, ...options })
+    return ops.pixelNorm(x, { ...this.fused, ...options })
   }
 }
 
@@ -105,9 +110,11 @@ export class ResBlock implements TemporalLayer {
 
   push(x: Tensor | undefined, run: Run): Tensor | undefined {
     const hidden = this.#conv1.push(x, run, { activation: 'silu', ...this.#map(0, x) })
-    const out = this.#conv2.push(hidden, run, this.#map(1, hidden))
-    const residual = this.#shortcut.match(x, out, run)
-    return out && this.#norm.forward(out, { residual })
+    return this.#conv2.push(hidden, run, {
+      ...this.#map(1, hidden),
+      norm: this.#norm.fused,
+      residual: (frames) => this.#shortcut.match(x, frames, run),
+    })
   }
 
   #map(which: 0 | 1, like: Tensor | undefined) {
@@ -170,7 +177,7 @@ export class AttentionBlock implements TemporalLayer {
     const hidden =
       attended && ops.linear(attended, this.#inverted, { bias: this.#invertedBias, activation: 'silu' })
     const local = this.#depth.push(hidden, run)
-    const residual = this.#shortcut.match(attended, local, run)
+    const residual = this.#shortcut.match(attended, local?.dim(1) ?? 0, run)
     return local && this.#norm.forward(ops.linear(ops.glu(local), this.#point), { residual })
   }
 
@@ -235,7 +242,7 @@ export class Downsample implements TemporalLayer {
         channels: this.#channels,
         shortcut: x,
       })
-    const residual = ops.unshuffle3d(x, { time, space, repeatFirst, channels: this.#channels })
+    const residual = () => ops.unshuffle3d(x, { time, space, repeatFirst, channels: this.#channels })
     return this.#conv.push(x, run, { residual })!
   }
 }
@@ -274,7 +281,7 @@ export class Upsample implements TemporalLayer {
     const dropFirst = state.begun ? 0 : time - 1
     if (!this.#interpolate) {
       const main = this.#conv.push(x, run)
-      const shortcut = this.#shortcut.match(x, main, run)
+      const shortcut = this.#shortcut.match(x, main?.dim(1) ?? 0, run)
       if (!main) return undefined
       state.begun = true
       return ops.shuffle3d(main, { time, space, channels, dropFirst, shortcut })
@@ -283,7 +290,7 @@ export class Upsample implements TemporalLayer {
     const main = this.#conv.push(nearest, run)
     const duplicated = x && ops.shuffle3d(x, { time, space, channels, dropFirst })
     if (x) state.begun = true
-    const residual = this.#shortcut.match(duplicated, main, run)
+    const residual = this.#shortcut.match(duplicated, main?.dim(1) ?? 0, run)
     return main && ops.combine([main, residual!], [1, 1], { dtype: main.dtype })
   }
 }

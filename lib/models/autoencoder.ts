@@ -211,7 +211,7 @@ export class Decoder {
       push: (x, { run }) =>
         layer(this.device, 'conv_in', () => {
           const conv = convIn.push(x, run)
-          const shortcut = shortcutIn.match(x, conv, run)
+          const shortcut = shortcutIn.match(x, conv?.dim(1) ?? 0, run)
           return conv && ops.shuffle3d(conv, { channels: widths[last]!, shortcut })
         }),
     })

@@ -57,12 +57,12 @@ export class Run {
 
 /** A path that runs beside a delayed one and gives out its frames as the other does. */
 export class Delay {
-  /** Queues `x` behind the frames held back and takes as many of the oldest as `like` has. */
-  match(x: Tensor | undefined, like: Tensor | undefined, run: Run): Tensor | undefined {
+  /** Queues `x` behind the frames held back and takes the `count` oldest. */
+  match(x: Tensor | undefined, count: number, run: Run): Tensor | undefined {
     const { frames } = run.state(this)
     const all = frames && x ? ops.concat([frames, x], 1) : (frames ?? x)
     if (!all) return undefined
-    const [count, total] = [like?.dim(1) ?? 0, all.dim(1)]
+    const total = all.dim(1)
     const given = count === total ? all : count > 0 ? all.slice(1, 0, count) : undefined
     run.hold(this, count < total ? ops.slice(all, 1, count, total) : undefined)
     return given
@@ -82,6 +82,12 @@ export interface TemporalConvOptions {
   bias?: Tensor
 }
 
+/** What is fused into a convolution. The residual is asked for once the number of frames that come out is known, 0 among them. */
+export interface TemporalEpilogue
+  extends Pick<ops.Conv3dOptions, 'activation' | 'noise' | 'noiseWeight' | 'norm'> {
+  residual?: (frames: number) => Tensor | undefined
+}
+
 /** A convolution [O, I / groups, kt, kh, kw] that knows its place in time; kt is 1 or 3 unless it is causal. */
 export class TemporalConv {
   readonly #weight: Tensor
@@ -92,12 +98,23 @@ export class TemporalConv {
     this.#options = options
   }
 
-  /** `epilogue` is fused into the convolution; a residual in it must have the result's frames. */
-  push(x: Tensor | undefined, run: Run, epilogue: ops.Conv3dOptions = {}): Tensor | undefined {
-    const { mode, timePadding, groupSize = 1, stride, groups, bias } = this.#options
+  push(x: Tensor | undefined, run: Run, epilogue: TemporalEpilogue = {}): Tensor | undefined {
+    const { mode, timePadding, groupSize = 1, stride = [1, 1, 1], groups, bias } = this.#options
     const [kt = 1, kh = 1, kw = 1] = this.#weight.shape.slice(2)
-    const common = { bias, stride, groups, timePadding, padSpace: [kh >> 1, kw >> 1] as const, ...epilogue }
-    if (kt === 1) return x && ops.conv3d(x, this.#weight, common)
+    /** `padded`: frames with all that stands beside the input. */
+    const convolve = (input: Tensor, padded: number, time: ops.Conv3dOptions) =>
+      ops.conv3d(input, this.#weight, {
+        bias,
+        stride,
+        groups,
+        timePadding,
+        padSpace: [kh >> 1, kw >> 1],
+        ...time,
+        ...epilogue,
+        residual: epilogue.residual?.(Math.floor((padded - kt) / stride[0]) + 1),
+      })
+    const nothing = () => void epilogue.residual?.(0)
+    if (kt === 1) return x ? convolve(x, x.dim(1), {}) : nothing()
 
     const { frames: held, begun } = run.state(this)
     // Left of the first group stands a copy of frame 0, whatever `timePadding` says of the right.
@@ -110,11 +127,10 @@ export class TemporalConv {
     const frames = (before?.dim(1) ?? 0) + (x?.dim(1) ?? 0)
     if (left + frames + right < kt || (!x && right === 0)) {
       if (x) run.hold(this, before ? ops.concat([before, x], 1) : ops.slice(x, 1, 0, x.dim(1)))
-      return undefined
+      return nothing()
     }
     const input = x ?? before!
-    const result = ops.conv3d(input, this.#weight, {
-      ...common,
+    const result = convolve(input, left + frames + right, {
       before: x && before,
       padTime: [left, right],
       groupCausal: mode === 'group_causal' ? { size: groupSize, first: begun ? 0 : 1 } : undefined,
