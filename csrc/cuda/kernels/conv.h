@@ -41,11 +41,14 @@ struct Conv {
   }
 };
 
-/// y = act(sum + bias + noise_weight * noise) + residual, null pointers for what is not there.
+/// y = act(norm(sum + bias + noise_weight * noise)) + residual, null pointers for what is not there.
 struct ConvEpilogue {
   const float* bias = nullptr;   ///< [O]
   const float* noise = nullptr;  ///< [H', W']
   float noise_weight = 0;
+  bool norm = false;                                         ///< conv3d_sm90 alone knows it
+  const float *norm_weight = nullptr, *norm_bias = nullptr;  ///< [O]
+  float norm_eps = 0;
   Activation activation = Activation::none;
   const void* residual = nullptr;  ///< as out
   void* out = nullptr;             ///< [B, T', H', W', O]

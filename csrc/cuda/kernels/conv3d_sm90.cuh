@@ -12,11 +12,13 @@
 //
 // One warp loads, through two rings of slots: bricks, and tiles of the weight ([taps][N][slice]). Two
 // warpgroups multiply, `Blocks` blocks of 64 pixels each. Results go through shared memory and out by TMA,
-// which leaves out what lies beside the result.
+// which leaves out what lies beside the result. A norm over the channels of a pixel is taken of the sums in
+// registers, by tiles that have them all.
 #pragma once
 
 #include "cuda/kernels/activation.cuh"
 #include "cuda/kernels/conv.h"
+#include "cuda/kernels/quad.cuh"
 #include "cuda/kernels/ring.cuh"
 
 namespace fsv::cuda::kernels {
@@ -219,6 +221,7 @@ struct Pixels {
   bool inside[2];
   int64_t at[2];  ///< pixel of the result
   float noise[2];
+  float factor[2];  ///< of the norm
 };
 
 FSV_DEVICE Pixels pixels_of(const Conv3dTask& k, const TileAt& at, int first) {
@@ -238,16 +241,54 @@ FSV_DEVICE Pixels pixels_of(const Conv3dTask& k, const TileAt& at, int first) {
   return p;
 }
 
+/// A number of a vector [channels], or `otherwise` where there is none.
+FSV_DEVICE float of_channel(const float* vector, int channel, int channels, float otherwise = 0) {
+  return vector && channel < channels ? ptx::ldg(vector + channel) : otherwise;
+}
+
+/// The factors of the norm, from the sums of a block: a quad has all channels of its two pixels. What a tile
+/// has beyond them does not count.
+template <int kSums>
+FSV_DEVICE void norm_pixels(const Conv3dTask& k, const float (&sums)[kSums], Pixels& p) {
+  const ConvEpilogue& e = k.epilogue;
+  const int channels = k.conv.out;
+  float squares[2] = {0, 0};
+  FSV_UNROLL for (int j = 0; j < kSums / 2; j++) {
+    const int channel = j / 2 * 8 + ptx::lane_id() % 4 * 2 + j % 2;
+    if (channel >= channels) continue;
+    const float bias = of_channel(e.bias, channel, channels);
+    FSV_UNROLL for (int r = 0; r < 2; r++) {
+      const float v = sums[j / 2 * 4 + r * 2 + j % 2] + bias + p.noise[r];
+      squares[r] = fmaf(v, v, squares[r]);
+    }
+  }
+  FSV_UNROLL for (int r = 0; r < 2; r++) p.factor[r] =
+      1.0f / sqrtf(quad_sum(squares[r]) / static_cast<float>(channels) + e.norm_eps);
+}
+
 /// Sums of channels n, n + 1 (of the group), n + 8, n + 9, of both pixels each, to results: v[pixel pairs of
 /// j][channel].
 FSV_DEVICE void finish(const Conv3dTask& k, const TileAt& at, const Pixels& p, int n, float (&v)[8]) {
   const Conv& c = k.conv;
   const ConvEpilogue& e = k.epilogue;
-  FSV_UNROLL for (int i = 0; i < 8; i++) {
-    const int channel = n + i / 4 * 8 + i % 2;
-    if (e.bias && channel < c.out) v[i] += ptx::ldg(e.bias + at.group * c.out + channel);
-    v[i] += p.noise[i / 2 % 2];
+  const float* group_bias = e.bias ? e.bias + at.group * c.out : nullptr;
+  FSV_UNROLL for (int j = 0; j < 4; j++) {
+    const int channel = n + j / 2 * 8 + j % 2;
+    const float bias = of_channel(group_bias, channel, c.out);
+    FSV_UNROLL for (int r = 0; r < 2; r++) {
+      float& x = v[j / 2 * 4 + r * 2 + j % 2];
+      x = x + bias + p.noise[r];
+    }
   }
+  if (e.norm) FSV_UNROLL for (int j = 0; j < 4; j++) {
+      const int channel = n + j / 2 * 8 + j % 2;
+      const float weight = of_channel(e.norm_weight, channel, c.out, 1);
+      const float bias = of_channel(e.norm_bias, channel, c.out);
+      FSV_UNROLL for (int r = 0; r < 2; r++) {
+        float& x = v[j / 2 * 4 + r * 2 + j % 2];
+        x = fmaf(x * p.factor[r], weight, bias);
+      }
+    }
   activate(e.activation, v);
   if (!e.residual) return;
   const uint16_t* residual = static_cast<const uint16_t*>(e.residual);
@@ -286,7 +327,8 @@ FSV_DEVICE void store(const Conv3dTask& k, const Layout<Tile>& shared, const Til
 
   FSV_UNROLL for (int i = 0; i < Tile::kBlocks; i++) {
     const int first = (consumer * Tile::kBlocks + i) * 64;
-    const Pixels pixels = pixels_of(k, at, first);
+    Pixels pixels = pixels_of(k, at, first);
+    if (k.epilogue.norm) norm_pixels(k, sums[i], pixels);
     FSV_UNROLL for (int panel = 0; panel < Tile::kN; panel += Tile::kPanel) {
       if (at.n + panel >= k.conv.out) break;
       const uint32_t stage =

@@ -6,21 +6,11 @@
 
 #include <cmath>
 
-#include "cuda/ptx/ptx.cuh"
+#include "cuda/kernels/quad.cuh"
 
 namespace fsv::cuda::kernels {
 
 inline constexpr float kLog2E = 1.4426950408889634f;
-
-FSV_DEVICE float quad_max(float x) {
-  x = fmaxf(x, ptx::shfl_xor(x, 1));
-  return fmaxf(x, ptx::shfl_xor(x, 2));
-}
-
-FSV_DEVICE float quad_sum(float x) {
-  x += ptx::shfl_xor(x, 1);
-  return x + ptx::shfl_xor(x, 2);
-}
 
 struct RowSoftmax {
   float highest[2] = {-INFINITY, -INFINITY};  ///< score so far

@@ -5,13 +5,14 @@
 #include "cuda/launch/conv3d_plan.h"
 #include "cuda/launch/pack_conv.h"
 #include "cuda/tensor_map.h"
+#include "ops/conv_norm.h"
 
 namespace fsv::cuda {
 namespace {
 
 using namespace kernels;
 
-/// A call, its weight packed.
+/// A call; its weight is packed when it is launched.
 struct Call {
   cudaStream_t stream;
   const Conv3dArgs& args;
@@ -20,15 +21,19 @@ struct Call {
   ConvLayout layout;
   ConvEpilogue epilogue;
 
-  Call(cudaStream_t s, const Conv3dArgs& a, const void* packed)
+  Call(cudaStream_t s, const Conv3dArgs& a)
       : stream(s),
         args(a),
-        weight(packed),
+        weight(a.weight.data),
         conv(conv_of(a)),
         layout(conv_layout(a.x.dtype, a.weight.shape, a.groups)) {
     if (a.bias) epilogue.bias = a.bias.as<const float>();
     if (a.noise) epilogue.noise = a.noise.as<const float>();
     epilogue.noise_weight = a.noise_weight;
+    epilogue.norm = a.norm;
+    if (a.norm_weight) epilogue.norm_weight = a.norm_weight.as<const float>();
+    if (a.norm_bias) epilogue.norm_bias = a.norm_bias.as<const float>();
+    epilogue.norm_eps = a.norm_eps;
     epilogue.activation = a.activation;
     if (a.residual) epilogue.residual = a.residual.data;
     epilogue.out = a.out.data;
@@ -120,15 +125,19 @@ size_t CudaBackend::workspace_bytes(const Conv3dArgs& args) const {
 void CudaBackend::conv3d(const Conv3dArgs& args) {
   if (args.out.elements() == 0) return;
   require_sizes(args);
-  const void* weight = args.weight.data;
+  Call call(stream(), args);
+  const bool f32 = args.x.dtype == DType::f32;
+  const Conv3dPlan plan =
+      plan_conv3d(call.conv, call.layout,
+                  {card().hopper(), card().processors, static_cast<int>(card().shared_bytes)}, args.norm);
+  if (args.norm && plan.kernel != ConvKernel::sm90) {
+    conv3d(without_norm(args));
+    return pixel_norm(norm_of(args));
+  }
   if (args.weight.layout == Layout::plain) {
     pack_conv(stream(), args.weight, args.groups, workspace<void>());
-    weight = workspace<void>();
+    call.weight = workspace<void>();
   }
-  const Call call(stream(), args, weight);
-  const bool f32 = args.x.dtype == DType::f32;
-  const Conv3dPlan plan = plan_conv3d(
-      call.conv, call.layout, {card().hopper(), card().processors, static_cast<int>(card().shared_bytes)});
   switch (plan.kernel) {
     case ConvKernel::sm90:
       return launch_sm90(call, plan);

@@ -1,7 +1,7 @@
 // How a convolution is run: which kernel, with which tiles. A pure function of sizes, tested on the host. The
 // results do not depend on what is chosen here within a kernel; which kernel it is depends on nothing but the
-// weight, the strides and the channels, so a clip gives the same bits in one call, in chunks and in any
-// batch.
+// weight, the strides, the channels and whether there is a norm, so a clip gives the same bits in one call,
+// in chunks and in any batch.
 #pragma once
 
 #include <algorithm>
@@ -99,8 +99,9 @@ bool fit_box(const Conv& c, const ConvLayout& l, const ConvDevice& device, ConvB
 }
 
 template <class Tile>
-void consider(ConvTile tile, const Conv& c, const ConvLayout& l, const ConvDevice& device, Conv3dPlan& plan,
-              double& cost) {
+void consider(ConvTile tile, const Conv& c, const ConvLayout& l, const ConvDevice& device, bool norm,
+              Conv3dPlan& plan, double& cost) {
+  if (norm && (c.groups > 1 || c.out > Tile::kN)) return;
   ConvBox box;
   double of_tile = 0;
   if (!fit_box<Tile>(c, l, device, box, of_tile)) return;
@@ -115,19 +116,21 @@ void consider(ConvTile tile, const Conv& c, const ConvLayout& l, const ConvDevic
 
 }  // namespace conv3d_plan_detail
 
-inline Conv3dPlan plan_conv3d(const kernels::Conv& c, const kernels::ConvLayout& l,
-                              const ConvDevice& device) {
+/// With `norm` a tile has all channels of its pixels; where none can, the plan is for another kernel, which
+/// does not norm.
+inline Conv3dPlan plan_conv3d(const kernels::Conv& c, const kernels::ConvLayout& l, const ConvDevice& device,
+                              bool norm = false) {
   using namespace conv3d_plan_detail;
   Conv3dPlan plan;
   if (l.kind == ConvKind::depthwise) plan.kernel = ConvKernel::depthwise;
   if (l.kind != ConvKind::sliced || !device.hopper || c.stride_h > kMostStep || c.stride_w > kMostStep)
     return plan;
   double cost = 0;
-  consider<Conv3dTile<2, 128>>(ConvTile::b2n128, c, l, device, plan, cost);
-  consider<Conv3dTile<1, 128>>(ConvTile::b1n128, c, l, device, plan, cost);
-  consider<Conv3dTile<2, 64>>(ConvTile::b2n64, c, l, device, plan, cost);
-  consider<Conv3dTile<2, 32>>(ConvTile::b2n32, c, l, device, plan, cost);
-  consider<Conv3dTile<2, 16>>(ConvTile::b2n16, c, l, device, plan, cost);
+  consider<Conv3dTile<2, 128>>(ConvTile::b2n128, c, l, device, norm, plan, cost);
+  consider<Conv3dTile<1, 128>>(ConvTile::b1n128, c, l, device, norm, plan, cost);
+  consider<Conv3dTile<2, 64>>(ConvTile::b2n64, c, l, device, norm, plan, cost);
+  consider<Conv3dTile<2, 32>>(ConvTile::b2n32, c, l, device, norm, plan, cost);
+  consider<Conv3dTile<2, 16>>(ConvTile::b2n16, c, l, device, norm, plan, cost);
   return plan;
 }
 

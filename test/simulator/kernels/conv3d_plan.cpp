@@ -63,13 +63,14 @@ void check_cover(const char* name, const Conv& c, const Conv3dPlan& plan, int co
     fail(name, "tiles cover " + std::to_string(covered) + " elements");
 }
 
+constexpr int kColumns[] = {128, 128, 64, 32, 16}, kBlocks[] = {2, 1, 2, 2, 2};
+
 Conv3dPlan check_plan(const char* name, const Conv3dArgs& args, const ConvDevice& device) {
   sim::check::checks++;
   const Conv c = conv_of(args);
   const ConvLayout l = conv_layout(args.x.dtype, args.weight.shape, args.groups);
-  const Conv3dPlan plan = plan_conv3d(c, l, device);
+  const Conv3dPlan plan = plan_conv3d(c, l, device, args.norm);
   if (plan.kernel != ConvKernel::sm90) return plan;
-  constexpr int kColumns[] = {128, 128, 64, 32, 16}, kBlocks[] = {2, 1, 2, 2, 2};
   const int columns = kColumns[int(plan.tile)];
   const ConvBox& b = plan.box;
   const auto require = [&](bool holds, const char* what) {
@@ -83,9 +84,24 @@ Conv3dPlan check_plan(const char* name, const Conv3dArgs& args, const ConvDevice
               b.weight_slots <= kMostConvSlots,
           "slots");
   require(plan.shared_bytes <= device.shared_bytes, "shared memory");
+  require(!args.norm || b.tiles_n == 1, "tile, which a norm wants to have all channels,");
   require(plan.blocks > 0 && plan.blocks <= device.processors, "blocks");
   check_cover(name, c, plan, columns);
   return plan;
+}
+
+/// Whether the kernel norms must not depend on how large the clip is: its chunks would have other bits.
+void check_norm(ConvCase c, const ConvDevice& device) {
+  const auto norms = [&] {
+    return check_plan(c.name, c.args(DType::bf16), device).kernel == ConvKernel::sm90;
+  };
+  const bool plain = norms();
+  c.norm = true;
+  const bool normed = norms();
+  if (normed != (plain && c.groups == 1 && c.outputs <= 128))
+    fail(c.name, "it should norm what one tile has, and nothing else");
+  c.batch = 1, c.frames = 1, c.height += 40;
+  if (norms() != normed) fail(c.name, "a norm depends on the size of the clip");
 }
 
 }  // namespace
@@ -123,7 +139,7 @@ int main() {
     c.outputs = c.groups * one_of({1, 3, 16, 33, 64, 72, 128, 300});
     for (int d = 0; d < 3; d++) c.kernel[d] = one_of({1, 1, 2, 3, 5}), c.stride[d] = one_of({1, 1, 1, 2, 8});
     c.left = c.right = c.pad_h = c.pad_w = 2;
-    check_plan(c.name, c.args(DType::bf16), {true, one_of({1, 2, 78, 132}), one_of({232448, 166912})});
+    check_norm(c, {true, one_of({1, 2, 78, 132}), one_of({232448, 166912})});
   }
 
   // Convolutions of the autoencoder, by stage: 61 frames of 704 x 1280 in chunks of 4 latent frames.
@@ -151,7 +167,7 @@ int main() {
                         .groups = n.groups};
     const Conv3dPlan plan = check_plan(n.name, c.args(DType::bf16), {true, 132, 232448});
     const ConvBox& b = plan.box;
-    constexpr int kColumns[] = {128, 128, 64, 32, 16}, kPixels[] = {256, 128, 256, 256, 256};
+    constexpr int kPixels[] = {256, 128, 256, 256, 256};
     const double tiles = b.tiles(1), pixels = double(n.frames) * n.height * n.width;
     const double filled = pixels * n.outputs / (tiles * kColumns[int(plan.tile)] * kPixels[int(plan.tile)]);
     const double waves = tiles / plan.blocks, full = waves / std::ceil(waves);

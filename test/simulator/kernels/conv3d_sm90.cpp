@@ -37,7 +37,7 @@ sim::Report launch(const ConvMemory<Bf16>& m, const Conv3dPlan& plan, const sim:
 /// On few processors, so that blocks have several tiles, rings wrap and stages are used again.
 Made<Bf16> run(const ConvData<Bf16>& data, const sim::Options& options, int processors = 2) {
   const ConvMemory<Bf16> memory(data);
-  const Conv3dPlan plan = plan_conv3d(memory.conv, memory.layout, {true, processors, 232448});
+  const Conv3dPlan plan = plan_conv3d(memory.conv, memory.layout, {true, processors, 232448}, data.c.norm);
   if (plan.kernel != ConvKernel::sm90)
     sim::check::fail("values", "%s: the plan is for another kernel", data.c.name);
   const auto report = [&] {
@@ -96,12 +96,46 @@ const ConvCase kCases[] = {
     {.name = "groups that TMA cannot store", .height = 5, .width = 6, .channels = 48, .outputs = 72, .groups = 3, .bias = true},
     {.name = "pointwise groups of 32", .height = 10, .width = 12, .channels = 96, .outputs = 96, .kernel = {1, 1, 1},
      .left = 0, .right = 0, .pad_h = 0, .pad_w = 0, .groups = 3},
+    {.name = "a norm of one channel", .height = 5, .width = 9, .outputs = 1, .norm = true, .activation = Activation::silu},
+    {.name = "a norm of a picture", .frames = 2, .height = 7, .width = 9, .outputs = 3, .bias = true, .noise = true, .residual = true,
+     .norm = true, .norm_weight = true, .norm_bias = true},
+    {.name = "a norm of 16 channels, tiles of 16", .height = 9, .width = 13, .outputs = 16, .noise = true, .residual = true, .norm = true},
+    {.name = "a norm of 24 channels, with an eps that counts", .frames = 2, .height = 9, .width = 11, .channels = 32, .outputs = 24, .bias = true,
+     .norm = true, .norm_weight = true, .norm_eps = 0.5f, .activation = Activation::relu},
+    {.name = "a norm of 64 channels", .batch = 2, .height = 8, .width = 8, .channels = 64, .outputs = 64, .residual = true, .norm = true, .norm_bias = true},
+    {.name = "a norm of 67 channels", .height = 4, .width = 9, .outputs = 67, .noise = true, .residual = true, .norm = true, .norm_weight = true},
+    {.name = "a norm of 128 channels", .frames = 3, .height = 6, .width = 17, .channels = 32, .outputs = 128, .bias = true, .noise = true, .residual = true,
+     .norm = true, .norm_weight = true, .norm_bias = true},
+    {.name = "a norm of 128 channels of few pixels", .height = 3, .width = 5, .outputs = 128, .norm = true, .activation = Activation::gelu},
+    {.name = "a norm, strides and zeros in time", .frames = 5, .height = 6, .width = 21, .outputs = 40, .stride = {2, 2, 2}, .left = 2, .right = 0,
+     .replicate = false, .noise = true, .norm = true},
 };
 const ConvCase kThreeSlices = {.name = "three slices of 32", .height = 7, .width = 7, .channels = 96, .outputs = 96, .noise = true};
 const ConvCase kParts = {.name = "parts", .batch = 2, .frames = 7, .height = 5, .width = 9, .channels = 32, .outputs = 16,
                          .left = 2, .right = 0, .bias = true};
+const ConvCase kNormedParts = {.name = "normed parts", .batch = 2, .frames = 7, .height = 5, .width = 9, .channels = 32, .outputs = 40,
+                               .left = 2, .right = 0, .bias = true, .norm = true, .norm_weight = true};
 const ConvCase kTraffic = {.name = "3x3x3", .frames = 4, .height = 32, .width = 32, .channels = 64, .outputs = 64};
 // clang-format on
+
+/// A norm moves nothing that the convolution does not move; after it, it would read and write the result.
+void check_norm_traffic(const ConvCase& plain) {
+  if (sim::check::failures) return;
+  const auto moved = [](const ConvCase& c) {
+    const ConvData<Bf16> data(c);
+    const sim::Report report = run(data, {}, 4).report;
+    return static_cast<double>(report.global_read + report.global_written);
+  };
+  ConvCase normed = plain;
+  normed.norm = true;
+  const ConvData<Bf16> data(normed);
+  const double least = 2.0 * static_cast<double>(data.x.size() + data.weight.size() + data.elements());
+  const double alone = moved(plain), fused = moved(normed),
+               apart = alone + 2 * 2.0 * static_cast<double>(data.elements());
+  std::printf("a norm of 3x3x3: %.2f times the least bytes, by itself %.2f\n", fused / least, apart / least);
+  if (fused > alone)
+    sim::check::fail("traffic", "a norm moves %.0f bytes more than the convolution", fused - alone);
+}
 
 }  // namespace
 
@@ -110,6 +144,9 @@ int main() {
   check(kThreeSlices, 1);
   check_parts<Bf16>(kParts, {1, 3, 1, 2},
                     [](const auto& data, const auto& o) { return run(data, o, data.c.frames % 3 + 1); });
+  check_parts<Bf16>(kNormedParts, {1, 3, 1, 2},
+                    [](const auto& data, const auto& o) { return run(data, o, data.c.frames % 3 + 1); });
+  check_norm_traffic(kTraffic);
   check_traffic<Bf16>(kTraffic, 14, [](const auto& data, const auto& o) { return run(data, o, 4); });
   return sim::check::finish("conv3d_sm90");
 }

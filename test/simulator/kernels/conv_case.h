@@ -19,6 +19,8 @@ struct ConvCase {
   int before = 0, groups = 1;
   int group_size = 0, group_first = 0;
   bool replicate = true, bias = false, noise = false, residual = false;
+  bool norm = false, norm_weight = false, norm_bias = false;
+  float norm_eps = 1e-8f;
   Activation activation = Activation::none;
 
   int out_frames() const { return (left + before + frames + right - kernel[0]) / stride[0] + 1; }
@@ -45,6 +47,10 @@ struct ConvCase {
     a.replicate = replicate;
     a.activation = activation;
     a.noise_weight = kNoiseWeight;
+    a.norm = norm;
+    a.norm_eps = norm_eps;
+    if (norm_weight) a.norm_weight = view(DType::f32, {outputs});
+    if (norm_bias) a.norm_bias = view(DType::f32, {outputs});
     return a;
   }
 };
@@ -71,7 +77,7 @@ struct ConvData {
   static constexpr bool kBf16 = sizeof(T) == 2;
   ConvCase c;
   std::vector<T> x, before, weight, residual;
-  std::vector<float> bias, noise;
+  std::vector<float> bias, noise, norm_weight, norm_bias;
   std::vector<double> truth;
   std::vector<float> plain;
   static T stored(float v) {
@@ -100,6 +106,8 @@ struct ConvData {
     if (c.bias) fill(bias, c.outputs, 1);
     if (c.noise) fill(noise, size_t(c.out_height()) * c.out_width(), 1);
     if (c.residual) fill(residual, elements(), 1);
+    if (c.norm_weight) fill(norm_weight, c.outputs, 1);
+    if (c.norm_bias) fill(norm_bias, c.outputs, 1);
     reference();
   }
 
@@ -118,17 +126,38 @@ struct ConvData {
     return time;
   }
 
+  /// What follows the sums of a pixel, of which the result's first element is `first`.
+  template <class Real>
+  std::vector<Real> finished(std::vector<Real> v, size_t first) const {
+    Real factor = 1;
+    if (c.norm) {
+      Real squares = 0;
+      for (Real x : v) squares += x * x;
+      factor = 1 / std::sqrt(squares / Real(c.outputs) + Real(c.norm_eps));
+    }
+    for (size_t o = 0; o < v.size(); o++) {
+      v[o] *= factor;
+      if (c.norm_weight) v[o] *= Real(norm_weight[o]);
+      if (c.norm_bias) v[o] += Real(norm_bias[o]);
+      v[o] = Real(activated(c.activation, v[o]));
+      if (c.residual) v[o] += Real(to_float(residual[first + o]));
+    }
+    return v;
+  }
+
   void reference() {
     const std::vector<int> time = padded_time();
     const int in = c.channels / c.groups, out = c.outputs / c.groups;
     const auto [kt, kh, kw] = c.kernel;
     truth.resize(elements()), plain.resize(elements());
+    std::vector<double> exact(c.outputs);
+    std::vector<float> simple(c.outputs);
     size_t i = 0;
     for (int b = 0; b < c.batch; b++)
       for (int t = 0; t < c.out_frames(); t++)
         for (int y = 0; y < c.out_height(); y++)
-          for (int z = 0; z < c.out_width(); z++)
-            for (int o = 0; o < c.outputs; o++, i++) {
+          for (int z = 0; z < c.out_width(); z++) {
+            for (int o = 0; o < c.outputs; o++) {
               double sum = 0;
               float rounded = 0;
               for (int f = 0; f < kt; f++) {
@@ -157,11 +186,16 @@ struct ConvData {
               }
               const float bias_of = c.bias ? bias[o] : 0,
                           noise_of = c.noise ? c.kNoiseWeight * noise[size_t(y) * c.out_width() + z] : 0;
-              const float residual_of = c.residual ? to_float(residual[i]) : 0;
-              truth[i] = activated(c.activation, sum + bias_of + noise_of) + residual_of;
-              const float after = float(activated(c.activation, rounded + bias_of + noise_of)) + residual_of;
-              plain[i] = kBf16 ? to_float(to_bf16(after)) : after;
+              exact[o] = sum + bias_of + noise_of;
+              simple[o] = rounded + bias_of + noise_of;
             }
+            const std::vector<double> right = finished(exact, i);
+            const std::vector<float> close = finished(simple, i);
+            for (int o = 0; o < c.outputs; o++, i++) {
+              truth[i] = right[o];
+              plain[i] = kBf16 ? to_float(to_bf16(close[o])) : close[o];
+            }
+          }
   }
 };
 

@@ -24,7 +24,7 @@ struct ConvMemory {
   cuda::kernels::Conv conv;
   cuda::kernels::ConvLayout layout;
   std::unique_ptr<sim::Global<T>> x, before, plain, residual, packed, out;
-  std::unique_ptr<sim::Global<float>> bias, noise;
+  std::unique_ptr<sim::Global<float>> bias, noise, norm_weight, norm_bias;
   sim::Report packing;
 
   explicit ConvMemory(const ConvData<T>& d)
@@ -39,7 +39,9 @@ struct ConvMemory {
         packed(std::make_unique<sim::Global<T>>(layout.elements())),
         out(std::make_unique<sim::Global<T>>(d.elements())),
         bias(upload(d.bias)),
-        noise(upload(d.noise)) {
+        noise(upload(d.noise)),
+        norm_weight(upload(d.norm_weight)),
+        norm_bias(upload(d.norm_bias)) {
     packing = sim::launch(3, cuda::kernels::kPackConvThreads, 1, 0, {}, [&] {
       cuda::kernels::pack_conv<Bits<T>>(layout, reinterpret_cast<Bits<T>*>(plain->ptr()),
                                         reinterpret_cast<Bits<T>*>(packed->ptr()));
@@ -49,8 +51,16 @@ struct ConvMemory {
 
   cuda::kernels::ConvEpilogue epilogue() const {
     const auto pointer = [](const auto& p) { return p ? p->ptr() : nullptr; };
-    return {pointer(bias),     pointer(noise),    data.c.kNoiseWeight,
-            data.c.activation, pointer(residual), out->ptr()};
+    return {.bias = pointer(bias),
+            .noise = pointer(noise),
+            .noise_weight = data.c.kNoiseWeight,
+            .norm = data.c.norm,
+            .norm_weight = pointer(norm_weight),
+            .norm_bias = pointer(norm_bias),
+            .norm_eps = data.c.norm_eps,
+            .activation = data.c.activation,
+            .residual = pointer(residual),
+            .out = out->ptr()};
   }
   std::vector<T> result() const { return {out->ptr(), out->ptr() + data.elements()}; }
 };
