@@ -72,14 +72,14 @@ struct Conv3dTask {
 namespace conv3d_sm90_detail {
 
 /// Where a tile lies: its first output pixel, its group and its first output channel there.
-struct TileAt {
+struct ConvTileAt {
   int group, n, w, h, t, sample;
 };
 
 template <int kN>
-FSV_DEVICE TileAt tile_at(const Conv3dTask& k, int index) {
+FSV_DEVICE ConvTileAt tile_at(const Conv3dTask& k, int index) {
   const ConvBox& b = k.box;
-  TileAt at;
+  ConvTileAt at;
   // Tiles that share pixels follow each other, then those that share the halo.
   const int of_group = b.tiles_n / k.conv.groups;
   at.group = index % b.tiles_n / of_group;
@@ -120,7 +120,7 @@ FSV_DEVICE void load(const Conv3dTask& k, const Layout<Tile>& shared, const ptx:
   const int tiles = b.tiles(c.batch), chunks = c.kt * c.kw * b.slices * c.kh;
   RingPlace brick, slot;
   for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
-    const TileAt at = tile_at<Tile::kN>(k, index);
+    const ConvTileAt at = tile_at<Tile::kN>(k, index);
     int chunk = at.group * chunks;
     for (int kt = 0; kt < c.kt; kt++)
       for (int kw = 0; kw < c.kw; kw++)
@@ -224,7 +224,7 @@ struct Pixels {
   float factor[2];  ///< of the norm
 };
 
-FSV_DEVICE Pixels pixels_of(const Conv3dTask& k, const TileAt& at, int first) {
+FSV_DEVICE Pixels pixels_of(const Conv3dTask& k, const ConvTileAt& at, int first) {
   const Conv& c = k.conv;
   const ConvBox& b = k.box;
   Pixels p;
@@ -268,7 +268,7 @@ FSV_DEVICE void norm_pixels(const Conv3dTask& k, const float (&sums)[kSums], Pix
 
 /// Sums of channels n, n + 1 (of the group), n + 8, n + 9, of both pixels each, to results: v[pixel pairs of
 /// j][channel].
-FSV_DEVICE void finish(const Conv3dTask& k, const TileAt& at, const Pixels& p, int n, float (&v)[8]) {
+FSV_DEVICE void finish(const Conv3dTask& k, const ConvTileAt& at, const Pixels& p, int n, float (&v)[8]) {
   const Conv& c = k.conv;
   const ConvEpilogue& e = k.epilogue;
   const float* group_bias = e.bias ? e.bias + at.group * c.out : nullptr;
@@ -301,7 +301,7 @@ FSV_DEVICE void finish(const Conv3dTask& k, const TileAt& at, const Pixels& p, i
 }
 
 /// Results of one block whose pixels or channels TMA cannot address.
-FSV_DEVICE void store_elements(const Conv3dTask& k, const TileAt& at, const Pixels& p, int n,
+FSV_DEVICE void store_elements(const Conv3dTask& k, const ConvTileAt& at, const Pixels& p, int n,
                                const float (&v)[8]) {
   const Conv& c = k.conv;
   uint16_t* out = static_cast<uint16_t*>(k.epilogue.out);
@@ -314,7 +314,7 @@ FSV_DEVICE void store_elements(const Conv3dTask& k, const TileAt& at, const Pixe
 }
 
 template <class Tile>
-FSV_DEVICE void store(const Conv3dTask& k, const Layout<Tile>& shared, const TileAt& at, int consumer,
+FSV_DEVICE void store(const Conv3dTask& k, const Layout<Tile>& shared, const ConvTileAt& at, int consumer,
                       uint32_t& stores, const ptx::TensorMap* out,
                       float (&sums)[Tile::kBlocks][Tile::kN / 2]) {
   const ConvBox& b = k.box;
@@ -398,7 +398,7 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1)
   RingPlace brick, slot;
   uint32_t stores = 0;
   for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
-    const TileAt at = tile_at<Tile::kN>(k, index);
+    const ConvTileAt at = tile_at<Tile::kN>(k, index);
     float sums[Tile::kBlocks][Tile::kN / 2];
     switch (k.box.slice) {
       case 64:

@@ -52,6 +52,8 @@ struct GemmArgs {
   GemmEpilogue epilogue;
 };
 
+namespace gemm_sm90_detail {
+
 /// Addresses in shared memory. Barriers: `full` and `empty` of each stage, and one for each warpgroup's
 /// residual.
 template <class Tile>
@@ -357,6 +359,8 @@ FSV_DEVICE void multiply_tiles(const GemmArgs& args, const GemmShared<Tile>& sha
   if (leader) ptx::bulk_wait<0>();
 }
 
+}  // namespace gemm_sm90_detail
+
 /// Blocks of kThreads threads and kShared bytes, in clusters of args.cluster. Boxes: x [kM, kK], w [kN /
 /// cluster, kK] in 128 byte swizzle; residual and out [64, kPanel] in kPanelSwizzle, out [64, 128] in 128
 /// byte swizzle where it is fp8 (only read with by_tma).
@@ -366,6 +370,7 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1)
               FSV_GRID_CONSTANT ptx::TensorMap residual, FSV_GRID_CONSTANT ptx::TensorMap out,
               FSV_GRID_CONSTANT GemmArgs args) {
 #if FSV_SM90A
+  using namespace gemm_sm90_detail;
   const GemmShared<Tile> shared{ptx::align_up(ptx::smem_base(), Tile::kAlignment)};
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Tile::kStages; stage++) {

@@ -15,6 +15,8 @@
 #include "cuda/kernels/layer_memory.cuh"
 #include "cuda/kernels/linear_attention.cuh"
 #include "cuda/kernels/move.cuh"
+#include "cuda/launch/conv3d_plan.h"
+#include "cuda/launch/group_norm_plan.h"
 #include "cuda/launch/linear_plan.h"
 #include "simulator/check.h"
 
@@ -47,6 +49,26 @@ void attention() {
       AttentionSm90<kDim, kKeys, kBias>::kSharedBytes);
 }
 
+/// 3 x 3 x 3, as the plan for an H200 takes it.
+void conv(const char* where, Shape x, int64_t outputs) {
+  Conv3dArgs a;
+  a.x = TensorView({DType::bf16, x}, nullptr);
+  a.weight = TensorView({DType::bf16, {outputs, x[4], 3, 3, 3}}, nullptr);
+  a.pad_left = a.pad_right = a.pad_h = a.pad_w = 1;
+  a.out = TensorView({DType::bf16, {x[0], x[1], x[2], x[3], outputs}}, nullptr);
+  const Conv3dPlan plan =
+      plan_conv3d(conv_of(a), conv_layout(DType::bf16, a.weight.shape, 1), {.hopper = true});
+  row("conv3d_sm90 " + std::to_string(x[4]) + " to " + std::to_string(outputs) + " channels, " + where,
+      plan.shared_bytes);
+}
+
+void group_norm(DType dtype, int64_t channels) {
+  const TensorView x({dtype, {1, 4, 192, 320, channels}}, nullptr);
+  row("group_norm " + std::string(name_of(dtype)) + ", 32 groups of " + std::to_string(channels / 32) +
+          " channels",
+      static_cast<int64_t>(stats_shape(plan_stats(x, 32)).smem));
+}
+
 void list() {
   gemm<Operand::bf16, 256>(), gemm<Operand::bf16, 192>(), gemm<Operand::bf16, 160>();
   gemm<Operand::bf16, 128>(), gemm<Operand::bf16, 64>();
@@ -64,6 +86,15 @@ void list() {
   row("conv3d_portable bf16, 128 channels", kConvGatherShared<ConvMmaTile<128, 2>>);
   row("conv3d_portable bf16, 32 channels", kConvGatherShared<ConvMmaTile<32, 4>>);
   row("conv3d_portable f32", kConvGatherShared<ConvFmaTile>);
+  conv("16 x 768 x 1280", {1, 16, 768, 1280, 128}, 128);
+  conv("8 x 384 x 640", {1, 8, 384, 640, 256}, 256);
+  conv("4 x 192 x 320", {1, 4, 192, 320, 512}, 512);
+  conv("4 x 768 x 1280", {1, 4, 768, 1280, 64}, 64);
+  conv("16 x 768 x 1280", {1, 16, 768, 1280, 128}, 3);
+  conv("20 x 64 x 64", {1, 20, 64, 64, 64}, 64);
+  conv("20 x 128 x 128", {1, 20, 128, 128, 16}, 16);
+  for (DType dtype : {DType::bf16, DType::f32})
+    for (int64_t channels : {128, 640}) group_norm(dtype, channels);
   row("linear_attention, sums", LinearAttentionSums::kSharedBytes);
   row("linear_attention, result", LinearAttentionApply::kSharedBytes);
   row("norms of rows", kRowShared);
@@ -77,9 +108,9 @@ void list() {
 int main() {
   list();
   std::ostringstream table;
-  table << "# Dynamic shared memory of a block. conv3d_sm90 and group_norm take what their plans say\n"
-           "# (conv3d_plan.h, at most 232448; group_norm_plan.h). Written by the test shared_memory with\n"
-           "# FSVIDEO_UPDATE=1.\n";
+  table << "# Dynamic shared memory of a block. Of conv3d_sm90 and group_norm, which take what their plans "
+           "say,\n"
+           "# some sizes of the autoencoders. Written by the test shared_memory with FSVIDEO_UPDATE=1.\n";
   for (const std::string& line : rows) table << line << "\n";
   const std::string here = __FILE__;
   const std::string file = here.substr(0, here.rfind("test/simulator")) + "csrc/cuda/shared_memory.table";
