@@ -207,19 +207,27 @@ def conv3d(s):
     def fused(x, weight, bias, texture):
         return F.silu(F.conv3d(x, weight, bias, padding=padding, groups=groups) + texture)
 
+    def normed(x, weight, texture, residual):
+        y = F.conv3d(x, weight, padding=padding, groups=groups) + texture
+        return y * torch.rsqrt((y * y).mean(1, keepdim=True) + 1e-8) + residual
+
     def operands(memory):
         x = noise(dtype, 1, s["channels"], s["frames"], s["height"], s["width"])
         weight = noise(dtype, s["out"], s["channels"] // groups, *kernel)
         both = x.contiguous(memory_format=memory), weight.contiguous(memory_format=memory)
-        if not s["fused"]:
-            return both
-        return *both, noise(dtype, s["out"]), 0.05 * noise(dtype, s["height"], s["width"])
+        texture = 0.05 * noise(dtype, s["height"], s["width"])
+        if s.get("norm"):
+            residual = noise(dtype, 1, s["out"], s["frames"], s["height"], s["width"])
+            return *both, texture, residual.contiguous(memory_format=memory)
+        return (*both, noise(dtype, s["out"]), texture) if s["fused"] else both
+
+    follows = normed if s.get("norm") else fused if s["fused"] else None
 
     ways = {}
     for name, memory in (("channels_last_3d", torch.channels_last_3d), ("contiguous", torch.contiguous_format)):
         name = f"{'cuDNN ' if ON_CARD else ''}{name}"
         arguments = lambda memory=memory: operands(memory)
-        ways |= eager_and_compiled(fused, arguments, name) if s["fused"] else eager(plain, arguments, name)
+        ways |= eager_and_compiled(follows, arguments, name) if follows else eager(plain, arguments, name)
     return ways
 
 

@@ -113,6 +113,7 @@ function tiny(): Entry[] {
     [{ op: 'qkNormRope', dtype: 'bf16', tokens: rows, heads, headDim }],
     [{ op: 'linearAttention', dtype: 'bf16', frames: 2, tokens: 64, heads: 2, headDim: 32 }],
     [convOf('bf16', [2, 16, 16], 64, 64)],
+    [convOf('bf16', [2, 16, 16], 64, 64, { norm: true })],
     [convOf('bf16', [2, 16, 16], 64, 64, { groups: 64 })],
     [
       {

@@ -126,7 +126,7 @@ function linearAttention(from: Source, spec: LinearAttentionSpec): Call {
 }
 
 function conv3d(from: Source, spec: Conv3dSpec): Call {
-  const { dtype, frames, height, width, channels, out, kernel, groups, fused } = spec
+  const { dtype, frames, height, width, channels, out, kernel, groups, fused, norm } = spec
   const x = from.noise([1, frames, height, width, channels], dtype)
   const weight = from.packedConv([out, channels / groups, ...kernel], dtype, groups)
   const [time, down, across] = kernel.map((n) => n >> 1) as [number, number, number]
@@ -142,6 +142,13 @@ function conv3d(from: Source, spec: Conv3dSpec): Call {
       noise: from.noise([height, width], 'f32'),
       noiseWeight: 0.05,
       activation: 'silu',
+    } satisfies ops.Conv3dOptions)
+  if (norm)
+    Object.assign(options, {
+      noise: from.noise([height, width], 'f32'),
+      noiseWeight: 0.05,
+      norm: {},
+      residual: from.noise([1, frames, height, width, out], dtype),
     } satisfies ops.Conv3dOptions)
   return () => ops.conv3d(x, weight, options)
 }

@@ -153,9 +153,10 @@ export function decoderCalls(c: DecoderConfig, size: readonly [number, number], 
     const norm = plainOf('pixelNorm', 'bf16', 1, frames, height, width, channels)
     if (s < c.attentionFromStage) {
       const goals = channels >= 128 ? [onCard('torch', 1.5), onCard('gemm', 0.55)] : []
-      add(depth + (s === 0 ? 1 : 0), norm, onCard('copy', 0.85))
-      add(depth, convOf('bf16', grid, channels, channels), ...goals)
+      add(s === 0 ? 1 : 0, norm, onCard('copy', 0.85))
+      add(0, convOf('bf16', grid, channels, channels), ...goals)
       add(depth, convOf('bf16', grid, channels, channels, { fused: true }))
+      add(depth, convOf('bf16', grid, channels, channels, { norm: true }))
       continue
     }
     const rows = frames * height * width

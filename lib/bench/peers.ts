@@ -81,7 +81,7 @@ export function openOneDnn(threads: number): OpenedPeer {
 export function oneDnnCase(spec: Spec): string | undefined {
   if (spec.op === 'linear' && spec.epilogue === 'none')
     return `matmul:${spec.dtype}:${spec.m}x${spec.n}x${spec.k}`
-  if (spec.op !== 'conv3d' || spec.groups !== 1 || spec.fused) return undefined
+  if (spec.op !== 'conv3d' || spec.groups !== 1 || spec.fused || spec.norm) return undefined
   const { dtype, frames, height, width, channels, out, kernel } = spec
   return `conv:${dtype}:1x${frames}x${height}x${width}x${channels}:${out}x${kernel.join('x')}`
 }

@@ -145,13 +145,14 @@ function rowOf(
   const tiled = plan !== undefined && plan.rounds > 0
   const times = tiled ? cost.flops / slice.flops : cost.bytes / slice.bytes
   const portable = plan !== undefined && /sm80|portable/.test(plan.kernel) && spec.dtype !== 'f32'
-  const [bound, seconds] = slowest(
+  const [bound, unit] = slowest(
     tiled
       ? [...needsOfAll(cost, counters), ['tensor cores', secondsOfTiles(spec, plan)]]
       : portable
         ? [...needsOfAll(cost, counters), ['tensor cores', cost.flops / (rates.bf16.value * 1e12)]]
         : needsOfRows(cost, counters, times),
   )
+  const seconds = unit + (plan ? secondsOfNorm(spec, plan) : 0)
   const row: PredictedRow = {
     name,
     groups,
@@ -192,7 +193,7 @@ export function planOf(spec: Spec): Plan | undefined {
 }
 
 function shapesOf(spec: Conv3dSpec): unknown[] {
-  const { frames, height, width, channels, out, kernel, groups } = spec
+  const { frames, height, width, channels, out, kernel, groups, norm = false } = spec
   const [time, down, across] = kernel.map((n) => n >> 1)
   return [
     [1, frames, height, width, channels],
@@ -200,6 +201,7 @@ function shapesOf(spec: Conv3dSpec): unknown[] {
     [1, frames, height, width, out],
     [time, time, down, across],
     groups,
+    norm,
   ]
 }
 
@@ -217,6 +219,13 @@ function secondsOfTiles(spec: Spec, plan: Plan): number {
     return (plan.rounds * plan.rows * padded * 4 * spec.headDim) / perProcessor
   }
   return plan.cycles / clockOf(spec.dtype === 'f8e4m3' ? 'f8e4m3' : 'bf16')
+}
+
+/** A norm over more channels than a tile has is a pass of its own: it reads the result and the residual, and writes the result. */
+function secondsOfNorm(spec: Spec, plan: Plan): number {
+  if (spec.op !== 'conv3d' || !spec.norm || plan.columns >= spec.out) return 0
+  const bytes = 2 * spec.frames * spec.height * spec.width * spec.out
+  return (3 * bytes) / (rates.copy.value * 1e9)
 }
 
 /** Cycles a second. */

@@ -54,7 +54,7 @@ function sliceOfConv(spec: Conv3dSpec): Conv3dSpec {
     width: few(spec.width, 16),
     groups,
     channels: spec.groups === 1 ? few(spec.channels, 128) : groups * inGroup,
-    out: spec.groups === 1 ? few(spec.out, 128) : groups * outGroup,
+    out: spec.groups === 1 ? few(spec.out, spec.norm ? 256 : 128) : groups * outGroup,
   }
 }
 

@@ -60,7 +60,10 @@ export interface LinearAttentionSpec {
   headDim: number
 }
 
-/** x [1, frames, height, width, channels], zeros around it as many as keep its size; with `fused`, bias, noise and SiLU. */
+/**
+ * x [1, frames, height, width, channels], zeros around it as many as keep its size; with `fused`, bias, noise and SiLU; with `norm`, noise,
+ * a norm and a residual.
+ */
 export interface Conv3dSpec {
   op: 'conv3d'
   dtype: Float
@@ -72,6 +75,7 @@ export interface Conv3dSpec {
   kernel: readonly [number, number, number]
   groups: number
   fused: boolean
+  norm?: boolean
 }
 
 /** x [1, frames, height, width, channels] → `out` channels. */
@@ -161,7 +165,7 @@ export function nameOf(spec: Spec): string {
       const { channels, out, groups, kernel } = spec
       const cube = kernel.every((n) => n === 3) ? '' : ` k${kernel.join('')}`
       const grouped = groups === 1 ? '' : groups === channels ? ' dw' : ` g${groups}`
-      const end = `${cube}${grouped}${spec.fused ? ' silu' : ''}`
+      const end = `${cube}${grouped}${spec.fused ? ' silu' : ''}${spec.norm ? ' norm' : ''}`
       const through = channels === out && end !== '' ? `${channels}` : `${channels}->${out}`
       return `conv3d ${type} ${through} ${spec.frames}x${spec.height}x${spec.width}${end}`
     }

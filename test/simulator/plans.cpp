@@ -68,8 +68,11 @@ Plan plan_attention(const fsv::AttentionArgs& args, int processors) {
 Plan plan_conv3d(const fsv::Conv3dArgs& args, int processors) {
   using namespace fsv::cuda;
   const kernels::Conv conv = kernels::conv_of(args);
-  const Conv3dPlan plan = fsv::cuda::plan_conv3d(
-      conv, kernels::conv_layout(args.x.dtype, args.weight.shape, args.groups), {true, processors});
+  const kernels::ConvLayout layout = kernels::conv_layout(args.x.dtype, args.weight.shape, args.groups);
+  Conv3dPlan plan = fsv::cuda::plan_conv3d(conv, layout, {true, processors}, args.norm);
+  // A norm that no kernel takes with it follows the convolution.
+  if (args.norm && plan.kernel != ConvKernel::sm90)
+    plan = fsv::cuda::plan_conv3d(conv, layout, {true, processors});
   if (plan.kernel == ConvKernel::sm90) switch (plan.tile) {
       case ConvTile::b2n128:
         return conv_plan<kernels::Conv3dTile<2, 128>>(plan, conv, processors);

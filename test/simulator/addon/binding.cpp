@@ -49,7 +49,8 @@ TensorView view_of(const Napi::Value& given, DType dtype) {
 }
 
 /// plan("linear" or "linearFp8", dtype, processors, x, weight), plan("attention", dtype, processors, q, k),
-/// plan("conv3d", dtype, processors, x, weight, out, pads: [left, right, h, w], groups): shapes are arrays.
+/// plan("conv3d", dtype, processors, x, weight, out, pads: [left, right, h, w], groups, norm): shapes are
+/// arrays.
 Napi::Value plan(const Napi::CallbackInfo& info) {
   const std::string op = info[0].ToString(), type = info[1].ToString();
   const DType dtype = type == "bf16" ? DType::bf16 : type == "f8e4m3" ? DType::f8e4m3 : DType::f32;
@@ -69,6 +70,7 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
     const auto pad = [&](uint32_t i) { return pads.Get(i).As<Napi::Number>().Int64Value(); };
     args.pad_left = pad(0), args.pad_right = pad(1), args.pad_h = pad(2), args.pad_w = pad(3);
     args.groups = info[7].As<Napi::Number>().Int64Value();
+    args.norm = info[8].ToBoolean();
     p = sim::plan_conv3d(args, processors);
   }
   Napi::Object result = Napi::Object::New(info.Env());
