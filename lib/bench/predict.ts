@@ -4,9 +4,10 @@
  * the slowest unit needs at rates that others have measured. A case's figures say how they were come by.
  */
 import { type Addon, addon } from '../addon.js'
-import { FSVideoError, invalid } from '../errors.js'
+import { invalid } from '../errors.js'
 import { Device } from '../kernels.js'
 import type { Case } from './cases.js'
+import { type Failure, failureOf } from './failures.js'
 import { disposeOf, prepare } from './inputs.js'
 import { commitNow, machineOf } from './machine.js'
 import { attentionShape, gemmShape, processors, rates } from './rates.js'
@@ -51,7 +52,7 @@ export async function predict({ device, cases, signal, onCase }: PredictOptions)
   const meta = await Device.open('meta')
   const counts = new Map<string, Counters>()
   const rows: PredictedRow[] = []
-  const failed: Prediction['failed'] = []
+  const failed: Failure[] = []
   try {
     for (const [index, it] of cases.entries()) {
       signal?.throwIfAborted()
@@ -61,8 +62,7 @@ export async function predict({ device, cases, signal, onCase }: PredictOptions)
         if (!counts.has(name)) counts.set(name, await countersOf(device, slice))
         rows.push(rowOf(it, costOf(meta, it.spec), { name, ...costOf(meta, slice) }, counts.get(name)!))
       } catch (error) {
-        if (!(error instanceof FSVideoError)) throw error
-        failed.push({ name: it.name, why: error.message })
+        failed.push(failureOf(it.name, error))
       }
       onCase?.(index)
     }

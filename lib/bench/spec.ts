@@ -60,33 +60,27 @@ export interface LinearAttentionSpec {
   headDim: number
 }
 
-/**
- * x [1, frames, height, width, channels], zeros around it as many as keep its size; with `fused`, bias, noise and SiLU; with `norm`, noise,
- * a norm and a residual.
- */
-export interface Conv3dSpec {
-  op: 'conv3d'
+/** x [1, frames, height, width, channels] → `out` channels. */
+interface VideoSpec {
   dtype: Float
   frames: number
   height: number
   width: number
   channels: number
   out: number
+}
+
+/** Zeros around x as many as keep its size; with `fused`, bias, noise and SiLU; with `norm`, noise, a norm and a residual. */
+export interface Conv3dSpec extends VideoSpec {
+  op: 'conv3d'
   kernel: readonly [number, number, number]
   groups: number
   fused: boolean
   norm?: boolean
 }
 
-/** x [1, frames, height, width, channels] → `out` channels. */
-export interface ShuffleSpec {
+export interface ShuffleSpec extends VideoSpec {
   op: 'shuffle3d' | 'unshuffle3d'
-  dtype: Float
-  frames: number
-  height: number
-  width: number
-  channels: number
-  out: number
   time: number
   space: number
 }

@@ -11,6 +11,7 @@
 #pragma once
 #include "cuda/kernels/gemm_epilogue.cuh"
 #include "cuda/kernels/gemm_schedule.h"
+#include "cuda/kernels/ring.cuh"
 
 namespace fsv::cuda::kernels {
 
@@ -68,19 +69,6 @@ struct GemmShared {
   FSV_DEVICE uint32_t residual(int group) const { return full(2 * Tile::kStages + group); }
 };
 
-/// Where a thread stands in the ring of stages. The parity flips each time round.
-template <class Tile>
-struct RingPlace {
-  int stage = 0;
-  uint32_t parity = 0;
-
-  FSV_DEVICE void advance() {
-    if (++stage < Tile::kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
 /// The tiles of one block: calls body(first row, first column) for each.
 template <class Tile, class Body>
 FSV_DEVICE void each_tile(const GemmArgs& args, const Body& body) {
@@ -97,17 +85,17 @@ FSV_DEVICE void load_tiles(const GemmArgs& args, const GemmShared<Tile>& shared,
                            const ptx::TensorMap* w) {
   const int steps = (args.k + Tile::kK - 1) / Tile::kK;
   const int rank = blockIdx.x % args.cluster;
-  RingPlace<Tile> at;
+  RingPlace at;
   each_tile<Tile>(args, [&](int row, int col) {
-    for (int step = 0; step < steps; step++, at.advance()) {
-      const uint32_t full = shared.full(at.stage);
-      ptx::mbar_wait_cluster(shared.empty(at.stage), at.parity ^ 1);
+    for (int step = 0; step < steps; step++, at.advance(Tile::kStages)) {
+      const uint32_t full = shared.full(at.slot);
+      ptx::mbar_wait_cluster(shared.empty(at.slot), at.parity ^ 1);
       ptx::mbar_arrive_expect_tx(full, Tile::kStageBytes);
-      ptx::tma_load_2d(shared.x(at.stage), x, full, step * Tile::kK, row);
+      ptx::tma_load_2d(shared.x(at.slot), x, full, step * Tile::kK, row);
       if (args.cluster == 1)
-        ptx::tma_load_2d(shared.w(at.stage), w, full, step * Tile::kK, col);
+        ptx::tma_load_2d(shared.w(at.slot), w, full, step * Tile::kK, col);
       else
-        ptx::tma_load_multicast_2d(shared.w(at.stage) + rank * (Tile::kWBytes / 2), w, full, uint16_t{3},
+        ptx::tma_load_multicast_2d(shared.w(at.slot) + rank * (Tile::kWBytes / 2), w, full, uint16_t{3},
                                    step * Tile::kK, col + rank * (Tile::kN / 2));
     }
   });
@@ -132,7 +120,7 @@ struct StepScales {
 /// products are under way.
 template <class Tile, class AfterFirst>
 FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, int group, int row,
-                         RingPlace<Tile>& at, float (&sums)[Tile::kN / 2], const AfterFirst& after_first) {
+                         RingPlace& at, float (&sums)[Tile::kN / 2], const AfterFirst& after_first) {
   const int steps = (args.k + Tile::kK - 1) / Tile::kK, thread = threadIdx.x % 128;
   // Stages whose W came from both blocks of a cluster are free when both have used them.
   const auto release = [&](int stage) {
@@ -144,9 +132,9 @@ FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, i
   };
   // The products of one step, on top of the sums or instead of them.
   const auto multiply_step = [&](float(&to)[Tile::kN / 2], bool onto) {
-    ptx::mbar_wait(shared.full(at.stage), at.parity);
-    const uint64_t x = ptx::gmma_desc(shared.x(at.stage) + group * 64 * 128, 16, 1024, ptx::SW_128);
-    const uint64_t w = ptx::gmma_desc(shared.w(at.stage), 16, 1024, ptx::SW_128);
+    ptx::mbar_wait(shared.full(at.slot), at.parity);
+    const uint64_t x = ptx::gmma_desc(shared.x(at.slot) + group * 64 * 128, 16, 1024, ptx::SW_128);
+    const uint64_t w = ptx::gmma_desc(shared.w(at.slot), 16, 1024, ptx::SW_128);
     ptx::wgmma_fence();
     FSV_UNROLL for (int i = 0; i < 4; i++) {  // 32 bytes of each row
       if constexpr (Tile::kOperand == Operand::bf16)
@@ -159,14 +147,14 @@ FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, i
 
   if constexpr (Tile::kOperand == Operand::bf16) {
     int previous = 0;
-    for (int step = 0; step < steps; step++, at.advance()) {
+    for (int step = 0; step < steps; step++, at.advance(Tile::kStages)) {
       multiply_step(sums, step > 0);
       ptx::wgmma_wait<1>(sums);  // the step before this one has finished reading
       if (step == 0)
         after_first();
       else
         release(previous);
-      previous = at.stage;
+      previous = at.slot;
     }
     ptx::wgmma_wait<0>(sums);
     release(previous);
@@ -176,12 +164,12 @@ FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, i
     const StepScales scales(args, row);
     float part[Tile::kN / 2];
     FSV_UNROLL for (float& sum : sums) sum = 0;
-    for (int step = 0; step < steps; step++, at.advance()) {
+    for (int step = 0; step < steps; step++, at.advance(Tile::kStages)) {
       multiply_step(part, false);
       if (step == 0) after_first();
       const float2 scale = scales[step];
       ptx::wgmma_wait<0>(part);
-      release(at.stage);
+      release(at.slot);
       FSV_UNROLL for (int i = 0; i < Tile::kN / 2; i++) sums[i] =
           fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[i]);
     }
@@ -318,7 +306,7 @@ FSV_DEVICE void multiply_tiles(const GemmArgs& args, const GemmShared<Tile>& sha
   const bool leader = threadIdx.x % 128 == 0;
   const uint32_t staging = shared.staging(group);
   const bool staged_residual = args.by_tma && e.residual;
-  RingPlace<Tile> at;
+  RingPlace at;
   uint32_t residual_parity = 0;
   each_tile<Tile>(args, [&](int tile_row, int col) {
     const int row = tile_row + group * 64;
