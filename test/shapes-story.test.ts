@@ -92,7 +92,7 @@ async function tell(
 
 const allSteps = JSON.stringify({ denoise: 30, refine: 8 })
 const comesOut = ({ steps, direction, colour, firstPsnr }: Telling): boolean =>
-  JSON.stringify(steps) === allSteps && direction && colour && firstPsnr > 26.3
+  JSON.stringify(steps) === allSteps && direction && colour && firstPsnr > 27.4
 
 /** The model with the weights of one component in another order, each tensor in itself. */
 async function shuffled(component: string): Promise<string> {
