@@ -266,6 +266,27 @@ FSV_DEVICE void norm_pixels(const Conv3dTask& k, const float (&sums)[kSums], Pix
       1.0f / sqrtf(quad_sum(squares[r]) / static_cast<float>(channels) + e.norm_eps);
 }
 
+/// The residual of the values of `finish`, two channels at once where that many divide everything.
+FSV_DEVICE void add_residual(const Conv3dTask& k, const ConvTileAt& at, const Pixels& p, int n,
+                             float (&v)[8]) {
+  const Conv& c = k.conv;
+  const uint16_t* residual = static_cast<const uint16_t*>(k.epilogue.residual);
+  const bool pairs = c.out % 2 == 0 && reinterpret_cast<uintptr_t>(residual) % 4 == 0;
+  FSV_UNROLL for (int i = 0; i < 8; i += 2) {
+    const int channel = n + i / 4 * 8, r = i / 2 % 2;
+    if (channel >= c.out || !p.inside[r]) continue;
+    const uint16_t* from = residual + p.at[r] * c.out_channels + at.group * c.out + channel;
+    if (pairs) {
+      const uint32_t pair = ptx::ldg(reinterpret_cast<const uint32_t*>(from));
+      v[i] += ptx::bf16_lo(pair);
+      v[i + 1] += ptx::bf16_hi(pair);
+    } else {
+      v[i] += ptx::bf16_lo(ptx::ldg(from));
+      if (channel + 1 < c.out) v[i + 1] += ptx::bf16_lo(ptx::ldg(from + 1));
+    }
+  }
+}
+
 /// Sums of channels n, n + 1 (of the group), n + 8, n + 9, of both pixels each, to results: v[pixel pairs of
 /// j][channel].
 FSV_DEVICE void finish(const Conv3dTask& k, const ConvTileAt& at, const Pixels& p, int n, float (&v)[8]) {
@@ -290,14 +311,7 @@ FSV_DEVICE void finish(const Conv3dTask& k, const ConvTileAt& at, const Pixels& 
       }
     }
   activate(e.activation, v);
-  if (!e.residual) return;
-  const uint16_t* residual = static_cast<const uint16_t*>(e.residual);
-  FSV_UNROLL for (int i = 0; i < 8; i++) {
-    const int channel = n + i / 4 * 8 + i % 2;
-    if (channel < c.out && p.inside[i / 2 % 2])
-      v[i] +=
-          ptx::bf16_lo(ptx::ldg(residual + p.at[i / 2 % 2] * c.out_channels + at.group * c.out + channel));
-  }
+  if (e.residual) add_residual(k, at, p, n, v);
 }
 
 /// Results of one block whose pixels or channels TMA cannot address.
