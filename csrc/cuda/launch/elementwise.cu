@@ -142,7 +142,7 @@ void CudaBackend::all_finite(const AllFiniteArgs& args) {
   with_float(args.x.dtype, [&](auto x) {
     using T = decltype(x);
     PackPlan plan = plan_packs(args.x.elements(), kPack<T>, is_aligned(args.x.data), kVerdicts);
-    plan.shape.smem = kSheetThreads / 32 * sizeof(int32_t);
+    plan.shape.smem = kFiniteShared;
     launch(kernels::find_infinite<T>, shape_of(plan.shape), args.x.as<T>(), workspace<int32_t>(), plan.packs,
            plan.elements);
     launch(kernels::all_finite, {.grid = 1, .block = 32}, workspace<int32_t>(),

@@ -16,6 +16,7 @@ namespace fsv::cuda {
 inline constexpr int64_t kMostBlocks = INT32_MAX;  ///< of a grid's x; its y and z have 16 bits
 inline constexpr int64_t kMostBlocksAcross = UINT16_MAX;
 inline constexpr int kSheetThreads = 256;
+inline constexpr int kFiniteShared = kSheetThreads / 32 * 4;  ///< of all_finite: what each warp has found
 
 struct Extent {
   unsigned x, y, z;

@@ -97,7 +97,8 @@ void list() {
     for (int64_t channels : {128, 640}) group_norm(dtype, channels);
   row("linear_attention, sums", LinearAttentionSums::kSharedBytes);
   row("linear_attention, result", LinearAttentionApply::kSharedBytes);
-  row("norms of rows", kRowShared);
+  row("norms of rows, dynamic_mask", kRowShared);
+  row("all_finite", kFiniteShared);
   row("layer memory, route_mma", kRouteShared);
   row("layer memory, mix", kMixShared);
   row("permute, squares", kSquareShared);
