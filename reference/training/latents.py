@@ -71,7 +71,7 @@ def make(studio, minutes, log=print):
         file.write(mark)
     start, count = time.monotonic(), len(glob.glob(os.path.join(folder, "*.pt")))
     while time.monotonic() - start < 60 * minutes:
-        first = FIRST_SCENE + count * CHUNK
+        first = FIRST_SCENE + CHUNK * chunk_number(count, studio.clips_seen())
         numbers = list(range(first, first + CHUNK))
         low, high = (latents.half() for latents in encode_scenes(studio, encoder, numbers))
         if not (low.isfinite().all() and high.isfinite().all()):
@@ -81,6 +81,12 @@ def make(studio, minutes, log=print):
         count += 1
     log(f"{count * CHUNK} clips")
     return True
+
+
+def chunk_number(i, clips_seen):
+    """The i-th chunk that is made: the first is kept for the loss on unseen clips, the others are those that the weights
+    which the run began with were not trained on."""
+    return 0 if i == 0 else max(1, clips_seen // CHUNK) + i - 1
 
 
 class Latents:

@@ -3,16 +3,23 @@
 import torch
 import torch.nn.functional as F
 
-FOREGROUND = 10.0
+FOREGROUND, OUTLINE = 0.5, 0.7  # what the shapes and their outlines count beside the whole picture
+
+
+def importance(mask):
+    """Weights of the pixels, 1 in the mean of a clip. A clip's shapes count as much however small they are, and so do their
+    outlines, which tell a small star from a disc."""
+    outline = F.max_pool3d(mask, (1, 3, 3), 1, (0, 1, 1)) + F.max_pool3d(-mask, (1, 3, 3), 1, (0, 1, 1))
+    parts = [part / part.mean((1, 2, 3, 4), keepdim=True).clamp(min=1e-2) for part in (mask, outline)]
+    weight = 1 + FOREGROUND * parts[0] + OUTLINE * parts[1]
+    return weight / weight.mean((1, 2, 3, 4), keepdim=True)
 
 
 def video_loss(output, video, mask, sharp):
-    """Foreground-weighted squared error and absolute error, squared error of means over 4 and 16 pixels, and with weight
+    """Squared error and absolute error weighted by `importance`, squared error of means over 4 and 16 pixels, and with weight
     `sharp` the error of differences. Without the first two small shapes stay away: the median of a patch is the ground."""
     error = output.float() - video
-    weight = 1 + FOREGROUND * mask
-    weight = weight / weight.mean()
-    loss = ((4 * error.square() + error.abs()) * weight).mean()
+    loss = ((4 * error.square() + error.abs()) * importance(mask)).mean()
     coarse = F.avg_pool3d(error, (1, 4, 4))
     loss = loss + 4 * coarse.square().mean() + 4 * F.avg_pool3d(coarse, (1, 4, 4)).square().mean()
     if sharp:

@@ -40,6 +40,13 @@ class Studio:
         network = network.to(self.device)
         return fast.channels_last(network) if name in CONVOLUTIONAL else network
 
+    def clips_seen(self):
+        """Clips that the DITs of the model folder which the run began with were trained on (adopt.py)."""
+        if not os.path.exists(self.path("clips_seen")):
+            return 0
+        with open(self.path("clips_seen")) as file:
+            return int(file.read())
+
     def weights(self, name):
         return torch.load(self.path("networks", f"{name}.pt"), map_location="cpu", weights_only=True)
 
