@@ -17,8 +17,6 @@ inline constexpr int64_t kHeavyWeight =
 inline constexpr int64_t kHeavyPixels = 128;
 inline constexpr int64_t kMinCols = 64;
 inline constexpr int64_t kLongRow = 48;
-inline constexpr int64_t kFewCutPixels =
-    1024;  // of a frame, from which on it pays to cut windows instead of copying
 inline constexpr int64_t kTasksPerThread = 4;  // so that none waits long for the last one
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -58,7 +56,7 @@ struct Conv {
       out_width = width = height * width;
       out_height = height = 1;
     }
-    const bool few_cut = !padded || out_height * out_width >= kFewCutPixels;
+    const bool few_cut = !padded || out_height * out_width >= gemm.few_cut_pixels;
     const int64_t last = width + a.pad_w - l.kw;  // where the last whole window begins, if padded
     const int64_t begin = ceil_div(a.pad_w, a.stride_w);
     const int64_t end = last < 0 ? 0 : std::min(last / a.stride_w + 1, out_width);

@@ -3,14 +3,18 @@
 // place and then meet the values. Scores are held in units of log2, so that the softmax needs 2^x only.
 #include "cpu/kernels/attention.h"
 
-#include "cpu/kernels/gemm_block.h"
+#include <algorithm>
+
+#include "cpu/kernels/gemm_bf16.h"
 
 namespace fsv::cpu::FSV_ISA {
 namespace {
 
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kMinusInfinity = -__builtin_inff();
-constexpr int kRowBlocks = FSV_ISA_LEVEL >= FSV_LEVEL_AMX ? 2 : FSV_ISA_LEVEL >= FSV_LEVEL_AVX512 ? 4 : 8;
+/// Of queries in a task: as many as make up for reading all keys and values once, from the cache that all
+/// share.
+constexpr int kRowBlocks = FSV_ISA_LEVEL >= FSV_LEVEL_AMX ? 8 : FSV_ISA_LEVEL >= FSV_LEVEL_AVX512 ? 4 : 8;
 constexpr int64_t kMaxBlockRows = kBlockRowsBf16 > kBlockRows ? kBlockRowsBf16 : kBlockRows;
 constexpr int64_t kQueryRows = kRowBlocks * kMaxBlockRows;
 constexpr int64_t kScoreStride =
@@ -20,8 +24,7 @@ int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step
 
 /// What a task keeps while it walks along the keys.
 struct State {
-  float* scores;  ///< [kMaxBlockRows][kScoreStride]; probabilities take their place
-  float* fresh;   ///< [kMaxBlockRows][kPanelCols]: one block's share of the output
+  float* scores;  ///< [2][kMaxBlockRows][kScoreStride]; probabilities take their place
   float* out;     ///< [kQueryRows][out_stride], not yet divided
   int64_t out_stride;
   float* highest;  ///< [kQueryRows], of the scores seen
@@ -37,16 +40,15 @@ int64_t query_stride(DType dtype, int64_t head_dim) {
 }
 
 size_t scratch_bytes(DType dtype, int64_t head_dim) {
-  const int64_t floats = kMaxBlockRows * (kScoreStride + kPanelCols) +
-                         kQueryRows * round_up(head_dim, kPanelCols) + 2 * round_up(kQueryRows, 16);
+  const int64_t floats = 2 * kMaxBlockRows * kScoreStride + kQueryRows * round_up(head_dim, kPanelCols) +
+                         2 * round_up(kQueryRows, 16);
   return static_cast<size_t>(floats * 4 + kQueryRows * query_stride(dtype, head_dim));
 }
 
 State divide_scratch(void* scratch, DType dtype, int64_t head_dim) {
   State s;
   s.scores = static_cast<float*>(scratch);
-  s.fresh = s.scores + kMaxBlockRows * kScoreStride;
-  s.out = s.fresh + kMaxBlockRows * kPanelCols;
+  s.out = s.scores + 2 * kMaxBlockRows * kScoreStride;
   s.out_stride = round_up(head_dim, kPanelCols);
   s.highest = s.out + kQueryRows * s.out_stride;
   s.total = s.highest + round_up(kQueryRows, 16);
@@ -70,90 +72,137 @@ void copy_queries(const AttentionTask& task, const State& s) {
   }
 }
 
-void multiply(DType dtype, const RowSource& rows, int64_t count, const char* panel, int64_t cols, float* c,
-              int64_t c_stride) {
+void multiply(DType dtype, const RowSource& rows, int64_t count, const char* panel, int64_t cols,
+              const Target& to) {
   if (dtype == DType::bf16)
-    multiply_rows_bf16(rows, count, panel, cols, {c, c_stride});
+    multiply_rows_bf16(rows, count, panel, cols, to);
   else
-    multiply_rows<MultiplyF32>(rows, count, panel, cols, {c, c_stride});
+    multiply_rows<MultiplyF32>(rows, count, panel, cols, to);
 }
 
-/// `n` probabilities where their scores were, in the type that the product with the values takes.
-inline void store_probabilities(float* row, int64_t at, Floats p, bool bf16) {
+/// Probabilities 2^(score * factor - origin) where their scores were, in the type that the product with the
+/// values takes. Returns their sums.
+Floats exponentiate(float* row, int64_t count, Floats factor, Floats origin, bool bf16) {
+  Floats sums = {};
 #if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16
   if (bf16) {
-    const __m256bh halves = _mm512_cvtneps_pbh((__m512)p);
-    std::memcpy(reinterpret_cast<uint16_t*>(row) + at, &halves, sizeof halves);
-    return;
+    Floats more = {};
+    uint16_t* out = reinterpret_cast<uint16_t*>(row);  // never ahead of what is read
+    for (int64_t i = 0; i < count; i += 2 * kLanes) {
+      const Floats a = exp2_coarse(fma(load(row + i), factor, -origin));
+      const Floats b = exp2_coarse(fma(load(row + i + kLanes), factor, -origin));
+      sums += a;
+      more += b;
+      const auto halves = _mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+      std::memcpy(out + i, &halves, sizeof halves);
+    }
+    return sums + more;
   }
 #else
   static_cast<void>(bf16);
 #endif
-  store(row + at, p);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Floats p = exp2(fma(load(row + i), factor, -origin));
+    sums += p;
+    store(row + i, p);
+  }
+  return sums;
 }
 
-/// Scores of one query against `count` keys into probabilities relative to the highest score so far. Returns
-/// the factor for what was summed under the old one.
-float soften(float* row, int64_t count, const float* bias, float scale, float& highest, float& total,
-             bool bf16) {
-  const int64_t whole = round_up(count, kLanes);
-  for (int64_t i = count; i < whole; i++) row[i] = kMinusInfinity;
-  Floats factor = set(scale * kLog2E);
-  if (bias) {
-    for (int64_t i = 0; i < whole; i += kLanes)
-      store(row + i, fma(load(row + i), factor, load_some(bias + i, count - i) * kLog2E));
-    for (int64_t i = count; i < whole; i++) row[i] = kMinusInfinity;
-    factor = set(1.0f);
+/// Keys that a block's products see: pairs of vectors where they are stored as bf16, with probabilities of 0.
+int64_t padded_keys(int64_t count, bool bf16) { return round_up(count, bf16 ? 2 * kLanes : kLanes); }
+
+/// The scores of one query against `count` keys as they meet the softmax.
+struct ScoreRow {
+  float* at;
+  int64_t count;  ///< padded
+  float factor;   ///< to units of log2, above 0
+  float highest;  ///< times factor, of all keys so far; -infinity where every one has a bias of -infinity
+};
+
+/// Adds the bias, fills up with keys that count for nothing, and looks for the highest.
+ScoreRow look_over(const AttentionTask& task, int64_t query, int64_t key, int64_t count, float* scores,
+                   float highest, bool bf16) {
+  ScoreRow row{scores, padded_keys(count, bf16), task.scale * kLog2E, highest};
+  if (task.bias || task.scale <= 0) {  // so that the factor is above 0
+    const float* bias = task.bias ? task.bias + query * task.bias_stride + key : nullptr;
+    for (int64_t i = 0; i < row.count; i += kLanes) {
+      const Floats add = bias ? load_some(bias + i, count - i) * kLog2E : Floats{};
+      store(scores + i, fma(load(scores + i), set(row.factor), add));
+    }
+    row.factor = 1;
   }
-  Floats top = set(highest);
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    const Floats score = load(row + i) * factor;
-    top = max(score, top);
+  for (int64_t i = count; i < row.count; i++) scores[i] = kMinusInfinity;
+  Floats top = load(scores), other = top;
+  for (int64_t i = kLanes; i + kLanes < row.count; i += 2 * kLanes) {
+    top = max(load(scores + i), top);
+    other = max(load(scores + i + kLanes), other);
   }
-  const float new_highest = largest(top);
-  const float origin =
-      new_highest == kMinusInfinity ? 0.0f : new_highest;  // every key so far has a bias of -infinity
-  Floats sums = {};
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    const Floats p = exp2(fma(load(row + i), factor, set(-origin)));
-    sums += p;
-    store_probabilities(row, i, p, bf16);
-  }
-  const float keep = exp2(set(highest - origin))[0];
-  highest = new_highest;
+  top = max(load(scores + row.count - kLanes), top);
+  row.highest = std::max(highest, largest(max(top, other)) * row.factor);
+  return row;
+}
+
+/// Scores into probabilities relative to the highest score so far. Returns the factor for what was summed
+/// under the old one.
+float soften(const ScoreRow& row, float& highest, float& total, bool bf16) {
+  const float origin = row.highest == kMinusInfinity ? 0.0f : row.highest;
+  const Floats sums = exponentiate(row.at, row.count, set(row.factor), set(origin), bf16);
+  const float keep = row.highest == highest ? 1.0f : exp2(set(highest - origin))[0];
+  highest = row.highest;
   total = total * keep + sum(sums);
   return keep;
 }
 
-/// Rows row .. row + rows (one micro-kernel block) against keys key .. key + count.
-void attend_block(const AttentionTask& task, const State& s, int64_t row, int64_t rows, int64_t key,
-                  int64_t count) {
-  const bool bf16 = operand_of(task.dtype) == DType::bf16;
-  const int64_t panel_bytes = segment_bytes(task.dtype, task.head_dim);
-  const RowSource queries{s.queries + row * s.query_stride, {s.query_stride}, task.head_dim, 1, nullptr};
-  const char* keys = static_cast<const char*>(task.keys) + key / kPanelCols * panel_bytes;
-  for (int64_t i = 0; i < count; i += kPanelCols, keys += panel_bytes)
-    multiply(task.dtype, queries, rows, keys, count - i < kPanelCols ? count - i : kPanelCols, s.scores + i,
-             kScoreStride);
+/// Queries row .. row + rows (one block of the micro-kernel) and keys key .. key + count.
+struct Block {
+  int64_t row = 0, rows = 0, key = 0, count = 0;
+};
 
-  float keep[kMaxBlockRows];
-  for (int64_t r = 0; r < rows; r++)
-    keep[r] = soften(s.scores + r * kScoreStride, count,
-                     task.bias ? task.bias + (row + r) * task.bias_stride + key : nullptr, task.scale,
-                     s.highest[row + r], s.total[row + r], bf16);
+/// The products of a block, a panel at a time: first of keys, into `scores` ...
+struct Scores {
+  const AttentionTask& task;
+  const State& s;
+  Block block;
+  float* scores;
 
-  const RowSource probabilities{
-      reinterpret_cast<const char*>(s.scores), {kScoreStride * 4}, count, 1, nullptr};
-  const int64_t value_row = kPanelCols * static_cast<int64_t>(size_of(task.dtype));
-  const char* values = static_cast<const char*>(task.values) + key * value_row;
-  for (int64_t col = 0; col < task.head_dim; col += kPanelCols, values += task.value_panel_stride) {
-    const int64_t cols = task.head_dim - col < kPanelCols ? task.head_dim - col : kPanelCols;
-    multiply(task.dtype, probabilities, rows, values, cols, s.fresh, kPanelCols);
-    for (int64_t r = 0; r < rows; r++) {
-      float* out = s.out + (row + r) * s.out_stride + col;
-      for (int64_t c = 0; c < cols; c += kLanes)
-        store(out + c, fma(load(out + c), set(keep[r]), load(s.fresh + r * kPanelCols + c)));
-    }
+  int64_t panels() const { return (block.count + kPanelCols - 1) / kPanelCols; }
+  void multiply_panel(int64_t i) const {
+    const int64_t panel_bytes = segment_bytes(task.dtype, task.head_dim), col = i * kPanelCols;
+    const RowSource queries{
+        s.queries + block.row * s.query_stride, {s.query_stride}, task.head_dim, 1, nullptr};
+    const char* keys = static_cast<const char*>(task.keys) + (block.key + col) / kPanelCols * panel_bytes;
+    multiply(task.dtype, queries, block.rows, keys, std::min(block.count - col, kPanelCols),
+             {scores + col, kScoreStride});
+  }
+};
+
+/// ... and then of values, with the probabilities that took the scores' place.
+struct Outputs {
+  const AttentionTask& task;
+  const State& s;
+  Block block;
+  const float* probabilities;
+
+  int64_t panels() const { return (task.head_dim + kPanelCols - 1) / kPanelCols; }
+  void multiply_panel(int64_t i) const {
+    const bool bf16 = operand_of(task.dtype) == DType::bf16;
+    const int64_t value_row = kPanelCols * static_cast<int64_t>(size_of(task.dtype)), col = i * kPanelCols;
+    const int64_t keys = bf16 ? padded_keys(block.count, bf16) : block.count;
+    const RowSource rows{reinterpret_cast<const char*>(probabilities), {kScoreStride * 4}, keys, 1, nullptr};
+    const char* values =
+        static_cast<const char*>(task.values) + i * task.value_panel_stride + block.key * value_row;
+    multiply(task.dtype, rows, block.rows, values, std::min(task.head_dim - col, kPanelCols),
+             {s.out + block.row * s.out_stride + col, s.out_stride, true});
+  }
+};
+
+/// What was summed so far under the highest scores of before.
+void rescale(const State& s, const Block& block, const float* keep) {
+  for (int64_t r = 0; r < block.rows; r++) {
+    float* out = s.out + (block.row + r) * s.out_stride;
+    if (keep[r] != 1.0f)
+      for (int64_t c = 0; c < s.out_stride; c += kLanes) store(out + c, load(out + c) * keep[r]);
   }
 }
 
@@ -179,15 +228,42 @@ void attend(const AttentionTask& task) {
     s.highest[r] = kMinusInfinity;
     s.total[r] = 0;
   }
+  const bool bf16 = operand_of(task.dtype) == DType::bf16;
   const int64_t block_rows = task.dtype == DType::bf16 ? kBlockRowsBf16 : kBlockRows;
-  const int64_t blocks = (task.rows + block_rows - 1) / block_rows;
+  const int64_t row_blocks = (task.rows + block_rows - 1) / block_rows;
+  const int64_t blocks = (task.key_count + kKeyBlock - 1) / kKeyBlock * row_blocks;
+  const auto block_at = [&](int64_t n) {
+    const int64_t i = n % row_blocks, key = n / row_blocks * kKeyBlock, row = task.rows * i / row_blocks;
+    return Block{row, task.rows * (i + 1) / row_blocks - row, key, std::min(task.key_count - key, kKeyBlock)};
+  };
+  const auto scores_at = [&](int64_t n) { return s.scores + n % 2 * kMaxBlockRows * kScoreStride; };
+  float keep[2][kMaxBlockRows];
+
   if (task.dtype == DType::bf16) begin_bf16();
-  for (int64_t key = 0; key < task.key_count; key += kKeyBlock) {
-    const int64_t count = task.key_count - key < kKeyBlock ? task.key_count - key : kKeyBlock;
-    for (int64_t i = 0; i < blocks; i++) {
-      const int64_t row = task.rows * i / blocks;
-      attend_block(task, s, row, task.rows * (i + 1) / blocks - row, key, count);
+  for (int64_t n = -1; n <= blocks; n++) {
+    const Scores next{task, s, n + 1 < blocks ? block_at(n + 1) : Block{}, scores_at(n + 1)};
+    const Outputs last{task, s, n > 0 ? block_at(n - 1) : Block{}, scores_at(n + 1)};
+    const int64_t outputs = n > 0 ? last.panels() : 0, panels = outputs + next.panels();
+    if (n > 0) rescale(s, last.block, keep[(n + 1) % 2]);
+    int64_t done = 0;
+    const auto multiply_until = [&](int64_t end) {
+      for (; done < end; done++)
+        done < outputs ? last.multiply_panel(done) : next.multiply_panel(done - outputs);
+    };
+    const Block block = n >= 0 && n < blocks ? block_at(n) : Block{};
+    const auto row_at = [&](int64_t r) {
+      return look_over(task, block.row + r, block.key, block.count, scores_at(n) + r * kScoreStride,
+                       s.highest[block.row + r], bf16);
+    };
+    ScoreRow row = block.rows > 0 ? row_at(0) : ScoreRow{};
+    for (int64_t r = 0; r < block.rows; r++) {
+      multiply_until(panels * r / block.rows);
+      const ScoreRow ahead =
+          r + 1 < block.rows ? row_at(r + 1) : row;  // its highest is there when it is wanted
+      keep[n % 2][r] = soften(row, s.highest[block.row + r], s.total[block.row + r], bf16);
+      row = ahead;
     }
+    multiply_until(panels);
   }
   if (task.dtype == DType::bf16) end_bf16();
   write_out(task, s);

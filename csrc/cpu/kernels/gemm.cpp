@@ -1,12 +1,12 @@
 // Matrix product with epilogue for one instruction set: the loop over panels and row blocks, what is done to
-// a finished block, and the packing of weights. The micro-kernels are in gemm_block.h, the packed format in
-// gemm.h.
+// a finished block, and the packing of weights. The micro-kernels are in gemm_block.h and
+// gemm_tiles.h, the packed format in gemm.h.
 #include "cpu/kernels/gemm.h"
 
 #include <algorithm>
 
 #include "cpu/kernels/epilogue.h"
-#include "cpu/kernels/gemm_block.h"
+#include "cpu/kernels/gemm_bf16.h"
 
 namespace fsv::cpu::FSV_ISA {
 namespace {
@@ -51,10 +51,20 @@ FSV_INLINE inline void fetch_below(const GemmTask& task, const char* rows, int64
   for (int64_t r = 0; r < count; r++) __builtin_prefetch(out + r * e.out_stride * element, 1, 3);
 }
 
+/// Has the block call its share of the next panel into L2, a few lines with every step of k, so that its
+/// first block need not wait for L3.
+inline void fetch_ahead(const GemmTask& task, int64_t row, int64_t rows, const char* next, int64_t bytes,
+                        RowSource& source) {
+  constexpr int64_t kLine = 64;
+  const int64_t steps = std::max<int64_t>(1, task.segments * task.k / 32);
+  source.ahead = next + bytes * row / task.rows / kLine * kLine;
+  source.ahead_step = (bytes * rows / task.rows / steps + kLine - 1) / kLine * kLine;
+}
+
 /// A panel of W stays in L2 while all rows pass it, so the caller keeps a task's rows few enough to stay
 /// there too.
 void multiply(const GemmTask& task, const Blocks& blocks) {
-  alignas(64) float sums[32 * kPanelCols];
+  alignas(64) float sums[64 * kPanelCols];
   const Epilogue& e = task.epilogue;
   const char* a = static_cast<const char*>(task.a);
   const char* panel = static_cast<const char*>(task.panels);
@@ -75,12 +85,14 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
     while (row < task.rows) {
       const int64_t rows = std::min(left, height), place = first * e.run_places + in_run;
       const Steps from{task.row_stride, task.run_stride - run * task.row_stride, run - in_run, run};
-      const RowSource source{a + first * task.run_stride + in_run * task.row_stride,
-                             from,
-                             task.k,
-                             task.segments,
-                             task.segment_offsets,
-                             task.panel_offsets};
+      RowSource source{a + first * task.run_stride + in_run * task.row_stride,
+                       from,
+                       task.k,
+                       task.segments,
+                       task.segment_offsets,
+                       task.panel_offsets};
+      if (col + kPanelCols < task.cols)
+        fetch_ahead(task, row, rows, panel + panel_bytes, panel_bytes, source);
       if (row + run < task.rows) fetch_below(task, source.base, rows, place, col);
       Target to{sums, kPanelCols};
       if (rounds) {
@@ -217,7 +229,8 @@ void copy_rows(const CopyRowsTask& task) {
 }  // namespace
 
 extern const GemmKernels gemm_kernels;
-const GemmKernels gemm_kernels = {kBf16Operand, kBlockRows,    kBlockRowsBf16, kDepthBf16,
-                                  multiply_f32, multiply_bf16, pack,           copy_rows};
+const GemmKernels gemm_kernels = {
+    kBf16Operand, kBlockRows,    kBlockRowsBf16, kDepthBf16, FSV_ISA_LEVEL >= FSV_LEVEL_AMX ? 4096 : 1024,
+    multiply_f32, multiply_bf16, pack,           copy_rows};
 
 }  // namespace fsv::cpu::FSV_ISA

@@ -109,6 +109,9 @@ struct GemmKernels {
   int64_t row_block_f32, row_block_bf16;
   /// Elements of k by which bf16 panels are read: a segment may begin at a multiple of them.
   int64_t depth_bf16;
+  /// Pixels of a frame from which on it pays to cut a convolution's windows at its sides, instead of copying
+  /// the frame with borders: strips along the sides fill blocks badly, tiles worse than registers.
+  int64_t few_cut_pixels;
   void (*multiply_f32)(const GemmTask&);
   void (*multiply_bf16)(const GemmTask&);
   void (*pack)(const PackTask&);

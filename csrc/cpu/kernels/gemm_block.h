@@ -1,8 +1,8 @@
 // The micro-kernels: a block of rows of A times one packed panel (format in gemm.h), sums left in a small f32
 // buffer that is still in L1 when its reader (an epilogue, a softmax) comes. The sums of a block live in
 // registers over all of K. Blocks are 14 x 32 with AVX-512 (28 sums, 2 vectors of W, 1 broadcast: 31 of 32
-// registers), 6 x 16 with AVX2, 4 x 8 otherwise, 32 x 32 with AMX; loads stay well below one for each
-// multiplication, so that L2 can feed them.
+// registers), 6 x 16 with AVX2, 4 x 8 otherwise; loads stay well below one for each multiplication, so that
+// L2 can feed them. AMX has blocks of its own for bf16 (gemm_tiles.h).
 #pragma once
 
 #include <array>
@@ -10,9 +10,6 @@
 
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/simd.h"
-#if FSV_ISA_LEVEL >= FSV_LEVEL_AMX
-#include "cpu/kernels/tile.h"
-#endif
 
 namespace fsv::cpu::FSV_ISA {
 
@@ -33,13 +30,17 @@ struct RowSource {
   int64_t segments;
   const int64_t* offsets;
   const int64_t* panel_offsets = nullptr;
+  /// What will be wanted from a far cache soon, `ahead_step` bytes with each step of k.
+  const char* ahead = nullptr;
+  int64_t ahead_step = 0;
 };
 
-/// Where the sums of a block go: as they are to `sums`, or, if `rounded` is there, with the bias (if any) to
-/// their place as bf16.
+/// Where the sums of a block go: as they are to `sums`, added to what is there if asked to, or, if `rounded`
+/// is there, with the bias (if any) to their place as bf16; then `sums` may be written too.
 struct Target {
   float* sums;
   int64_t stride;  ///< of sums
+  bool accumulate = false;
   uint16_t* rounded = nullptr;
   Steps steps = {};  ///< of rounded
   const float* bias = nullptr;
@@ -102,6 +103,12 @@ struct Sums {
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) at[r][v] = Floats{};
+  }
+  void load_from(const float* c, int64_t c_stride) {
+#pragma GCC unroll 32
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) at[r][v] = load(c + r * c_stride + v * kLanes);
   }
   void store_to(float* c, int64_t c_stride) const {
 #pragma GCC unroll 32
@@ -235,6 +242,7 @@ static void multiply_registers(const RowSource& rows, const char* b, const Targe
       1024;  // bytes of the panel ahead, L2 to L1: 1 % faster than the hardware alone
   const int64_t segment = segment_bytes(Multiply::kPanel, rows.k);
   Sums<R, V> sums;
+  if (to.accumulate) sums.load_from(to.sums + col, to.stride);
   for (int64_t s = 0; s < rows.segments; s++) {
     RowPointers<R> a(rows.base + (rows.offsets ? rows.offsets[s] : 0), rows.steps);
     const char* w = b + (rows.panel_offsets ? rows.panel_offsets[s] : s * segment);
@@ -287,95 +295,6 @@ static inline void multiply_rows(const RowSource& rows, int64_t count, const cha
   for (int64_t col = 0; col < cols; col += 2 * kLanes)
     (cols - col > kLanes ? kTwo[i] : kOne[i])(rows, panel + col * 4, to, col);
 }
-
-#if FSV_ISA_LEVEL >= FSV_LEVEL_AMX
-
-/// A tile of A that is not whole (fewer rows, or the end of k): copied with zeros around, nothing else is
-/// read.
-static inline void stage_tile(const char* from, int64_t stride, int64_t rows, int64_t k, void* tile) {
-  const __mmask32 mask = k >= 32 ? ~__mmask32{0} : (__mmask32{1} << k) - 1;
-  for (int64_t r = 0; r < kTileRows; r++)
-    _mm512_store_si512(static_cast<char*>(tile) + r * kTileBytes,
-                       r < rows ? _mm512_maskz_loadu_epi16(mask, from + r * stride) : _mm512_setzero_si512());
-}
-
-template <int Tile>
-static inline void load_a(const char* from, int64_t stride, int64_t rows, int64_t k) {
-  if (rows >= kTileRows && k >= 32) return tile_load<Tile>(from, stride);
-  alignas(64) char tile[kTileRows * kTileBytes];
-  stage_tile(from, stride, rows, k, tile);
-  tile_load<Tile>(tile, kTileBytes);
-}
-
-/// Like multiply_rows, for count <= 32. Tiles 0..3 are the sums of the four quarters, 4 and 5 hold A, 6 and 7
-/// W.
-template <bool Tall, bool Wide>
-static void multiply_tiles(const RowSource& rows, int64_t count, const char* panel, const Target& to) {
-  constexpr int64_t kRowB = kPanelCols * 4;
-  const int64_t segment = segment_bytes(DType::bf16, rows.k);
-  tile_zero<0>();
-  if constexpr (Wide) tile_zero<1>();
-  if constexpr (Tall) tile_zero<2>();
-  if constexpr (Tall && Wide) tile_zero<3>();
-  for (int64_t s = 0; s < rows.segments; s++) {
-    const char* a = rows.base + (rows.offsets ? rows.offsets[s] : 0);
-    const char* b = panel + (rows.panel_offsets ? rows.panel_offsets[s] : s * segment);
-    for (int64_t k = rows.k; k > 0; k -= 32, a += kTileBytes, b += kTileRows * kRowB) {
-      load_a<4>(a, rows.steps.stride, count, k);
-      tile_load<6>(b, kRowB);
-      tile_dot_bf16<0, 4, 6>();
-      if constexpr (Wide) {
-        tile_load<7>(b + 64, kRowB);
-        tile_dot_bf16<1, 4, 7>();
-      }
-      if constexpr (Tall) {
-        load_a<5>(a + kTileRows * rows.steps.stride, rows.steps.stride, count - kTileRows, k);
-        tile_dot_bf16<2, 5, 6>();
-        if constexpr (Wide) tile_dot_bf16<3, 5, 7>();
-      }
-    }
-  }
-  const int64_t stride = to.stride * 4;
-  float* low = to.sums + kTileRows * to.stride;
-  tile_store<0>(to.sums, stride);
-  if constexpr (Wide) tile_store<1>(to.sums + 16, stride);
-  if constexpr (Tall) tile_store<2>(low, stride);
-  if constexpr (Tall && Wide) tile_store<3>(low + 16, stride);
-}
-
-inline constexpr int kBlockRowsBf16 = 32;
-inline constexpr int kDepthBf16 = 32;
-inline constexpr bool kRoundsBf16 = false;
-static inline int64_t most_rows_bf16(int64_t) { return kBlockRowsBf16; }
-static inline int64_t group_rows_bf16(int64_t) { return kOneRun; }  // a tile has one stride
-
-/// Writes all of 16 or 32 rows of the sums, however few are asked for.
-static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
-                                      const Target& to) {
-  if (count > kTileRows)
-    (cols > 16 ? multiply_tiles<true, true> : multiply_tiles<true, false>)(rows, count, panel, to);
-  else
-    (cols > 16 ? multiply_tiles<false, true> : multiply_tiles<false, false>)(rows, count, panel, to);
-}
-static inline void begin_bf16() { tile_configure(); }
-static inline void end_bf16() { tile_release(); }
-
-#else
-
-inline constexpr int kBlockRowsBf16 = kBlockRows;
-inline constexpr int kDepthBf16 = 2;
-inline constexpr bool kRoundsBf16 = FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16;
-static inline int64_t most_rows_bf16(int64_t cols) { return most_rows(cols); }
-static inline int64_t group_rows_bf16(int64_t cols) { return group_rows(cols); }
-
-static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
-                                      const Target& to) {
-  multiply_rows<MultiplyBf16>(rows, count, panel, cols, to);
-}
-static inline void begin_bf16() {}
-static inline void end_bf16() {}
-
-#endif
 
 inline constexpr DType kBf16Operand = FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16 ? DType::bf16 : DType::f32;
 

@@ -114,8 +114,8 @@ void route(const LayerMemoryTask& task, int64_t token, int64_t tokens, const Gro
   }
 }
 
-/// Weights that no sum of f32 could tell from 0 are 0: a denormal one would cost an Intel core a hundred cycles
-/// in each of its products.
+/// Weights that no sum of f32 could tell from 0 are 0: a denormal one would cost an Intel core a hundred
+/// cycles in each of its products.
 constexpr float kLeastWeight = 0x1p-100f;
 
 void softmax(float* values, const float* bias, int count) {
