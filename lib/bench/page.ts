@@ -157,7 +157,7 @@ function predictionBody({ rows, rates, sums, failed }: Prediction): string {
           bound,
           how,
           plan?.kernel ?? '',
-          plan?.rounds ? `${plan.rows}x${plan.columns}` : '',
+          plan?.rounds ? `${plan.rows}x${[plan.columns, plan.lastColumns].filter(Boolean).join('|')}` : '',
           plan?.rounds ? String(plan.rounds) : '',
         ]),
       ),

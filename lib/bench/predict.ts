@@ -11,18 +11,12 @@ import { type Failure, failureOf } from './failures.js'
 import { disposeOf, prepare } from './inputs.js'
 import { commitNow, machineOf } from './machine.js'
 import { attentionShape, gemmShape, processors, rates } from './rates.js'
-import type { Counters, PredictedRow, Prediction } from './report.js'
+import type { Counters, PredictedRow, Prediction, TilePlan } from './report.js'
 import { sliceOf } from './slices.js'
 import { type Conv3dSpec, contractName, nameOf, type Spec } from './spec.js'
 import { sumsOf } from './sums.js'
 
-interface Plan {
-  kernel: string
-  rows: number
-  columns: number
-  cluster: number
-  tiles: number
-  rounds: number
+interface Plan extends TilePlan {
   /** As the plan models them; 0 where it does not. */
   cycles: number
 }

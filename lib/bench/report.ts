@@ -89,6 +89,18 @@ export interface Counters {
   leastWavefronts: number
 }
 
+/** How a card would cut a result into tiles. */
+export interface TilePlan {
+  kernel: string
+  rows: number
+  columns: number
+  /** Of the tiles that come last, where they are narrower. */
+  lastColumns?: number
+  cluster: number
+  tiles: number
+  rounds: number
+}
+
 export interface PredictedRow {
   name: string
   groups: readonly string[]
@@ -107,7 +119,7 @@ export interface PredictedRow {
   counters: Counters
   /** What was simulated where it was not all: how many of it make the case, and the contract's bytes of it. */
   slice?: { name: string; times: number; bytes: number }
-  plan?: { kernel: string; rows: number; columns: number; cluster: number; tiles: number; rounds: number }
+  plan?: TilePlan
 }
 
 export interface Prediction {

@@ -41,8 +41,10 @@ Plan plan_linear(fsv::DType dtype, int64_t m, int64_t n, int64_t k, int processo
   }
   const WgmmaPlan plan = plan_wgmma(dtype, m, n, k, processors, fp8_result ? int{fsv::kScaleGroup} : 0);
   p.kernel = "gemm_sm90";
-  p.rows = 128, p.columns = plan.tile_n, p.cluster = plan.cluster;
-  p.tiles = int64_t{plan.order.count()} * plan.cluster;
+  const bool wide = plan.order.count() > 0, narrow = plan.last.count() > 0;
+  p.rows = plan.tile.rows, p.columns = wide ? plan.tile.cols : plan.tile.last, p.cluster = plan.cluster;
+  if (wide && narrow) p.last_columns = plan.tile.last;
+  p.tiles = plan.tiles();
   p.rounds = ceil_div(p.tiles, plan.blocks);
   p.cycles = plan.cycles;
   return p;

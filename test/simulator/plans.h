@@ -12,6 +12,7 @@ namespace sim {
 struct Plan {
   std::string kernel;
   int rows = 0, columns = 0;  ///< of a tile of the result; of attention: queries, and keys of a block
+  int last_columns = 0;       ///< of the tiles of a product that come last; 0: as of the others
   int cluster = 1;
   int64_t tiles = 0;
   int64_t rounds = 0;  ///< that the card needs for all tiles

@@ -30,7 +30,7 @@ FSV_KERNEL void portable(const uint4* in, uint4* out, uint8_t* bytes, float x) {
   stg(reinterpret_cast<float*>(out + 3), ex2(x) + lg2(x) + tanh_fast(x) + rcp_fast(x) + rsqrt_fast(x));
   const uint32_t pair = pack_bf16(x, f), fp8 = pack_e4m3(x, f);
   stg(reinterpret_cast<float*>(out + 4), bf16_lo(pair) + bf16_hi(pair) + e4m3_lo(fp8) + e4m3_hi(fp8));
-  stg(reinterpret_cast<uint32_t*>(out + 5), umulhi(pair, fp8));
+  stg(reinterpret_cast<uint32_t*>(out + 5), umulhi(pair, not_hoisted(fp8)));
 
   cp_async16(smem, in, true);
   cp_async16_partial(smem, in, 6);

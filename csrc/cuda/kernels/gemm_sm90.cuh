@@ -1,8 +1,11 @@
 // GEMM for Hopper: y = epilogue(x W^T), x [m, k] and W [n, k] of bf16 or of fp8 e4m3. Persistent and
-// warp-specialised: one thread of the first warpgroup keeps a ring of stages filled by TMA, the other two
-// warpgroups multiply 64 rows each with wgmma and finish them. The block's next tile is being loaded while
-// the last one is finished, and its result leaves by TMA while the next is multiplied. Structure after
+// warp-specialised: one thread of the first warpgroup keeps a ring of stages filled by TMA, the other two or
+// three warpgroups multiply 64 rows each with wgmma and finish them. The block's next tile is being loaded
+// while the last one is finished, and its result leaves by TMA while the next is multiplied. Structure after
 // CUTLASS's cooperative kernel and DeepGEMM; tile shapes: launch/linear_plan.h.
+//
+// The last columns of the result may be in narrower tiles, which come last: a processor's share of the result
+// is then no multiple of one tile, and the round in which a few tiles are left is a short one.
 //
 // Ragged edges cost no code: TMA fills with zeros what lies outside of x and W and drops what lies outside of
 // y.
@@ -17,34 +20,46 @@ namespace fsv::cuda::kernels {
 
 enum class Operand { bf16, e4m3 };
 
-template <Operand kOperand_, int kN_>
+/// Tiles of kM x kN, in the last columns of kM x kLast.
+template <Operand kOperand_, int kM_, int kN_, int kLast_ = kN_>
 struct GemmTile {
   static constexpr Operand kOperand = kOperand_;
-  static constexpr int kM = 128, kN = kN_;
-  static constexpr int kThreads = 384;
+  static constexpr int kM = kM_, kN = kN_, kLast = kLast_;
+  static constexpr int kGroups = kM / 64;  ///< warpgroups that multiply
+  static constexpr int kThreads = 128 * (1 + kGroups);
+  /// All threads start with the same share of 65536 registers: the producer's warpgroup hands most of its own
+  /// to the sums.
+  static constexpr int kStartRegisters = 65536 / kThreads / 8 * 8;
+  static constexpr int kLoadRegisters = kGroups == 2 ? 40 : 32;
+  static constexpr int kSumRegisters = ((1 + kGroups) * kStartRegisters - kLoadRegisters) / kGroups;
   /// A stage holds 128 bytes of every row, one swizzle span.
   static constexpr int kK = kOperand == Operand::bf16 ? 64 : 128;
   /// Columns of a box of the result.
-  static constexpr int kPanel = kN % 64 == 0 ? 64 : 32;
+  static constexpr int kPanel = kN % 64 == 0 && kLast % 64 == 0 ? 64 : 32;
   static constexpr ptx::Swizzle kPanelSwizzle = kPanel == 64 ? ptx::SW_128 : ptx::SW_64;
 
   static constexpr uint32_t kXBytes = kM * 128, kWBytes = kN * 128, kStageBytes = kXBytes + kWBytes;
   static constexpr uint32_t kGroupStaging = 64 * kN * 2;  ///< the result of one warpgroup, in bf16
   static constexpr uint32_t kMostShared = 232448, kAlignment = 1024, kMostBarriers = 256;
-  static constexpr int kFit = (kMostShared - kAlignment - kMostBarriers - 2 * kGroupStaging) / kStageBytes;
+  static constexpr int kFit =
+      (kMostShared - kAlignment - kMostBarriers - kGroups * kGroupStaging) / kStageBytes;
   static constexpr int kStages = kFit < 8 ? kFit : 8;
 
   static constexpr uint32_t kStaging = kStages * kStageBytes;
-  static constexpr uint32_t kBarriers = kStaging + 2 * kGroupStaging;
+  static constexpr uint32_t kBarriers = kStaging + kGroups * kGroupStaging;
   static constexpr uint32_t kShared = kBarriers + kMostBarriers + kAlignment;
 
+  static_assert(kM % 64 == 0 && kM <= 256, "whole warpgroups; a box of TMA has at most 256 rows");
   static_assert(kN % 32 == 0 && kN <= 256, "chunks of 32 columns; one wgmma is at most 256 wide");
+  static_assert(kLast % 32 == 0 && kLast <= kN, "what is last lies in the stages of the others");
+  static_assert(kSumRegisters % 8 == 0 && kLoadRegisters >= 24, "what setmaxnreg takes");
   static_assert(kStages >= 3, "two stages cannot hide the latency of a load");
 };
 
 struct GemmArgs {
   int m = 0, n = 0, k = 0;
   TileOrder order;      ///< of what a cluster computes: `cluster` tiles below each other
+  TileOrder last;       ///< after that, right of it: tiles of kLast columns
   int cluster = 1;      ///< 1, or 2: both blocks load half of W's tile for both
   bool by_tma = false;  ///< the result is bf16 or fp8 and TMA can address its rows
   /// Of groups of an fp8 x, [m, groups]: a group is a step along k. Null: none, or of rows, in the epilogue.
@@ -69,34 +84,57 @@ struct GemmShared {
   FSV_DEVICE uint32_t residual(int group) const { return full(2 * Tile::kStages + group); }
 };
 
-/// The tiles of one block: calls body(first row, first column) for each.
+/// Columns of a tile, known to the compiler.
+template <int kCols>
+struct Columns {
+  static constexpr int kCount = kCols;
+};
+
+/// The tiles of one block: calls body(columns, first row, first column) for each.
 template <class Tile, class Body>
 FSV_DEVICE void each_tile(const GemmArgs& args, const Body& body) {
   const int cluster = blockIdx.x / args.cluster, rank = blockIdx.x % args.cluster;
-  for (int i = cluster; i < args.order.count(); i += gridDim.x / args.cluster) {
+  const int first = args.order.count(), count = first + args.last.count();
+  const auto row_of = [&](TileAt tile) { return (tile.m * args.cluster + rank) * Tile::kM; };
+  for (int i = cluster; i < count; i += gridDim.x / args.cluster) {
+    if constexpr (Tile::kLast < Tile::kN) {
+      if (i >= first) {
+        const TileAt tile = args.last[i - first];
+        const int col = args.order.tiles_n * Tile::kN + tile.n * Tile::kLast;
+        body(Columns<Tile::kLast>(), row_of(tile), col);
+        continue;
+      }
+    }
     const TileAt tile = args.order[i];
-    body((tile.m * args.cluster + rank) * Tile::kM, tile.n * Tile::kN);
+    body(Columns<Tile::kN>(), row_of(tile), tile.n * Tile::kN);
   }
 }
 
+/// Maps of x, and of W for tiles of kN and of kLast columns.
+struct OperandMaps {
+  const ptx::TensorMap *x, *w, *w_last;
+};
+
 /// The producer: one thread.
 template <class Tile>
-FSV_DEVICE void load_tiles(const GemmArgs& args, const GemmShared<Tile>& shared, const ptx::TensorMap* x,
-                           const ptx::TensorMap* w) {
+FSV_DEVICE void load_tiles(const GemmArgs& args, const GemmShared<Tile>& shared, const OperandMaps& maps) {
   const int steps = (args.k + Tile::kK - 1) / Tile::kK;
   const int rank = blockIdx.x % args.cluster;
   RingPlace at;
-  each_tile<Tile>(args, [&](int row, int col) {
+  each_tile<Tile>(args, [&](auto columns, int row, int col) {
+    constexpr int kCols = decltype(columns)::kCount;
+    constexpr uint32_t kWBytes = kCols * 128;
+    const ptx::TensorMap* w = kCols == Tile::kN ? maps.w : maps.w_last;
     for (int step = 0; step < steps; step++, at.advance(Tile::kStages)) {
       const uint32_t full = shared.full(at.slot);
       ptx::mbar_wait_cluster(shared.empty(at.slot), at.parity ^ 1);
-      ptx::mbar_arrive_expect_tx(full, Tile::kStageBytes);
-      ptx::tma_load_2d(shared.x(at.slot), x, full, step * Tile::kK, row);
+      ptx::mbar_arrive_expect_tx(full, Tile::kXBytes + kWBytes);
+      ptx::tma_load_2d(shared.x(at.slot), maps.x, full, step * Tile::kK, row);
       if (args.cluster == 1)
         ptx::tma_load_2d(shared.w(at.slot), w, full, step * Tile::kK, col);
       else
-        ptx::tma_load_multicast_2d(shared.w(at.slot) + rank * (Tile::kWBytes / 2), w, full, uint16_t{3},
-                                   step * Tile::kK, col + rank * (Tile::kN / 2));
+        ptx::tma_load_multicast_2d(shared.w(at.slot) + rank * (kWBytes / 2), w, full, uint16_t{3},
+                                   step * Tile::kK, col + rank * (kCols / 2));
     }
   });
 }
@@ -116,11 +154,11 @@ struct StepScales {
   }
 };
 
-/// The 64 x kN sums of a warpgroup over one tile's depth, from `row` on. `after_first` runs when the first
+/// The 64 x kCols sums of a warpgroup over one tile's depth, from `row` on. `after_first` runs when the first
 /// products are under way.
-template <class Tile, class AfterFirst>
+template <class Tile, int kCols, class AfterFirst>
 FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, int group, int row,
-                         RingPlace& at, float (&sums)[Tile::kN / 2], const AfterFirst& after_first) {
+                         RingPlace& at, float (&sums)[kCols / 2], const AfterFirst& after_first) {
   const int steps = (args.k + Tile::kK - 1) / Tile::kK, thread = threadIdx.x % 128;
   // Stages whose W came from both blocks of a cluster are free when both have used them.
   const auto release = [&](int stage) {
@@ -131,24 +169,28 @@ FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, i
     }
   };
   // The products of one step, on top of the sums or instead of them.
-  const auto multiply_step = [&](float(&to)[Tile::kN / 2], bool onto) {
+  const auto multiply_step = [&](float(&to)[kCols / 2], bool onto) {
     ptx::mbar_wait(shared.full(at.slot), at.parity);
     const uint64_t x = ptx::gmma_desc(shared.x(at.slot) + group * 64 * 128, 16, 1024, ptx::SW_128);
     const uint64_t w = ptx::gmma_desc(shared.w(at.slot), 16, 1024, ptx::SW_128);
     ptx::wgmma_fence();
     FSV_UNROLL for (int i = 0; i < 4; i++) {  // 32 bytes of each row
       if constexpr (Tile::kOperand == Operand::bf16)
-        ptx::wgmma_bf16<Tile::kN>(to, x + 2 * i, w + 2 * i, onto || i > 0);
+        ptx::wgmma_bf16<kCols>(to, x + 2 * i, w + 2 * i, onto || i > 0);
       else
-        ptx::wgmma_e4m3<Tile::kN>(to, x + 2 * i, w + 2 * i, onto || i > 0);
+        ptx::wgmma_e4m3<kCols>(to, x + 2 * i, w + 2 * i, onto || i > 0);
     }
     ptx::wgmma_commit();
   };
 
+  // Written and not left to the first product: what a loop's body never writes would hold registers all
+  // along.
+  FSV_UNROLL for (float& sum : sums) sum = 0;
   if constexpr (Tile::kOperand == Operand::bf16) {
+    ptx::wgmma_fence(sums);
     int previous = 0;
     for (int step = 0; step < steps; step++, at.advance(Tile::kStages)) {
-      multiply_step(sums, step > 0);
+      multiply_step(sums, true);
       ptx::wgmma_wait<1>(sums);  // the step before this one has finished reading
       if (step == 0)
         after_first();
@@ -162,15 +204,14 @@ FSV_DEVICE void multiply(const GemmArgs& args, const GemmShared<Tile>& shared, i
     // Tensor cores add fp8 products with few bits: sums of 128 are promoted to f32 (DeepGEMM), and scaled.
     static_assert(Tile::kK == kScaleGroup);
     const StepScales scales(args, row);
-    float part[Tile::kN / 2];
-    FSV_UNROLL for (float& sum : sums) sum = 0;
+    float part[kCols / 2];
     for (int step = 0; step < steps; step++, at.advance(Tile::kStages)) {
       multiply_step(part, false);
       if (step == 0) after_first();
       const float2 scale = scales[step];
       ptx::wgmma_wait<0>(part);
       release(at.slot);
-      FSV_UNROLL for (int i = 0; i < Tile::kN / 2; i++) sums[i] =
+      FSV_UNROLL for (int i = 0; i < kCols / 2; i++) sums[i] =
           fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[i]);
     }
   }
@@ -218,14 +259,14 @@ FSV_DEVICE void finish_pairs(const GemmEpilogue& e, const RowTerms& upper, const
 
 /// Finishes a warpgroup's sums into its staging, as boxes of kPanel columns in TMA's swizzle; the residual
 /// lies there already. ldmatrix and stmatrix deal out 8 x 8 elements just as wgmma does its sums.
-template <class Tile>
-FSV_DEVICE void finish_sums(const GemmEpilogue& e, const float (&sums)[Tile::kN / 2], uint32_t staging,
-                            int row, int col) {
+template <class Tile, int kCols>
+FSV_DEVICE void finish_sums(const GemmEpilogue& e, const float (&sums)[kCols / 2], uint32_t staging, int row,
+                            int col) {
   const int lane = ptx::lane_id(), warp = threadIdx.x / 32 % 4;
   const RowTerms upper(e, row + warp * 16 + lane / 4), lower(e, row + warp * 16 + lane / 4 + 8);
   // Lane 8i + r addresses row r of matrix i: upper left, lower left, upper right, lower right.
   const int matrix_row = warp * 16 + lane % 16, matrix_col = lane / 16 * 8;
-  FSV_UNROLL for (int c = 0; c < Tile::kN; c += 16) {
+  FSV_UNROLL for (int c = 0; c < kCols; c += 16) {
     const int panel = (c + matrix_col) / Tile::kPanel, in_panel = (c + matrix_col) % Tile::kPanel;
     const uint32_t at = ptx::swizzle(Tile::kPanelSwizzle, staging + panel * (64 * Tile::kPanel * 2) +
                                                               matrix_row * (Tile::kPanel * 2) + in_panel * 2);
@@ -250,14 +291,14 @@ FSV_DEVICE void finish_sums(const GemmEpilogue& e, const float (&sums)[Tile::kN 
 /// Finishes a warpgroup's sums as fp8 into its staging, one box of 64 rows of 128 bytes: the tile is one
 /// group of scales wide. A row's columns are with four lanes, which find its largest together. Columns that
 /// are not there are zeros.
-template <class Tile>
-FSV_DEVICE void finish_as_fp8(const GemmEpilogue& e, float (&sums)[Tile::kN / 2], uint32_t staging, int row,
+template <class Tile, int kCols>
+FSV_DEVICE void finish_as_fp8(const GemmEpilogue& e, float (&sums)[kCols / 2], uint32_t staging, int row,
                               int col) {
-  static_assert(Tile::kN == kScaleGroup);
+  static_assert(kCols == kScaleGroup);
   const int lane = ptx::lane_id(), of_warp = threadIdx.x / 32 % 4 * 16 + lane / 4;
   const RowTerms upper(e, row + of_warp), lower(e, row + of_warp + 8);
   float largest[2] = {};
-  FSV_UNROLL for (int c = 0; c < Tile::kN; c += 8) {
+  FSV_UNROLL for (int c = 0; c < kCols; c += 8) {
     float* v = sums + c / 2;
     finish_pairs(e, upper, lower, col + c + lane % 4 * 2, v);
     float four[4] = {v[0], v[1], v[2], v[3]};
@@ -272,7 +313,7 @@ FSV_DEVICE void finish_as_fp8(const GemmEpilogue& e, float (&sums)[Tile::kN / 2]
     const float scale = fp8_scale(largest_of_lanes<4>(largest[half])), inverse = 1.0f / scale;
     if (lane % 4 == 0 && row + r < e.m)
       ptx::stg(e.out_scales + (row + r) * ((e.n + kScaleGroup - 1) / kScaleGroup) + col / kScaleGroup, scale);
-    FSV_UNROLL for (int c = 0; c < Tile::kN; c += 8) {
+    FSV_UNROLL for (int c = 0; c < kCols; c += 8) {
       const float* v = sums + c / 2 + 2 * half;
       ptx::sts(ptx::swizzle(ptx::SW_128, staging + r * 128 + c + lane % 4 * 2),
                static_cast<uint16_t>(ptx::pack_e4m3(v[0] * inverse, v[1] * inverse)));
@@ -281,15 +322,15 @@ FSV_DEVICE void finish_as_fp8(const GemmEpilogue& e, float (&sums)[Tile::kN / 2]
 }
 
 /// Finishes a warpgroup's sums by chunks, each warp in its quarter of the staging.
-template <class Tile>
-FSV_DEVICE void finish_by_chunks(const GemmEpilogue& e, const float (&sums)[Tile::kN / 2], uint32_t staging,
+template <class Tile, int kCols>
+FSV_DEVICE void finish_by_chunks(const GemmEpilogue& e, const float (&sums)[kCols / 2], uint32_t staging,
                                  int row, int col) {
   constexpr int kAtOnce = Tile::kN / 64 * kChunkCols;  // columns of f32 where a quarter holds kN of bf16
   constexpr uint32_t kChunkBytes = 16 * kChunkRowBytes;
   const int warp = threadIdx.x / 32 % 4;
-  const uint32_t chunks = staging + warp * (Tile::kGroupStaging / 4);
-  FSV_UNROLL for (int first = 0; first < Tile::kN; first += kAtOnce) {
-    const int cols = Tile::kN - first < kAtOnce ? Tile::kN - first : kAtOnce;
+  const uint32_t chunks = ptx::not_hoisted(staging + warp * (Tile::kGroupStaging / 4));
+  FSV_UNROLL for (int first = 0; first < kCols; first += kAtOnce) {
+    const int cols = kCols - first < kAtOnce ? kCols - first : kAtOnce;
     FSV_UNROLL for (int c = 0; c < cols; c += 8)
         put_fragment(chunks + c / kChunkCols * kChunkBytes, 0, c % kChunkCols, sums + (first + c) / 2);
     FSV_ROLLED for (int c = 0; c < cols; c += kChunkCols)
@@ -297,7 +338,7 @@ FSV_DEVICE void finish_by_chunks(const GemmEpilogue& e, const float (&sums)[Tile
   }
 }
 
-/// A consumer warpgroup: `group` 0 or 1 takes the upper or lower 64 rows of every tile.
+/// A consumer warpgroup: `group` counts the 64 rows of every tile that it takes, from above.
 template <class Tile>
 FSV_DEVICE void multiply_tiles(const GemmArgs& args, const GemmShared<Tile>& shared, int group,
                                const ptx::TensorMap* residual, const ptx::TensorMap* out) {
@@ -308,33 +349,34 @@ FSV_DEVICE void multiply_tiles(const GemmArgs& args, const GemmShared<Tile>& sha
   const bool staged_residual = args.by_tma && e.residual;
   RingPlace at;
   uint32_t residual_parity = 0;
-  each_tile<Tile>(args, [&](int tile_row, int col) {
+  each_tile<Tile>(args, [&](auto columns, int tile_row, int col) {
+    constexpr int kCols = decltype(columns)::kCount;
     const int row = tile_row + group * 64;
-    float sums[Tile::kN / 2];
-    multiply<Tile>(args, shared, group, row, at, sums, [&] {
+    float sums[kCols / 2];
+    multiply<Tile, kCols>(args, shared, group, row, at, sums, [&] {
       if (!leader) return;
       ptx::bulk_wait_read<0>();  // the tile before this one has left the staging
       if (!staged_residual) return;
-      ptx::mbar_arrive_expect_tx(shared.residual(group), Tile::kGroupStaging);
-      for (int p = 0; p < Tile::kN / Tile::kPanel; p++)
+      ptx::mbar_arrive_expect_tx(shared.residual(group), 64 * kCols * 2);
+      for (int p = 0; p < kCols / Tile::kPanel; p++)
         ptx::tma_load_2d(staging + p * kPanelBytes, residual, shared.residual(group), col + p * Tile::kPanel,
                          row);
     });
-    if (!args.by_tma) return finish_by_chunks<Tile>(e, sums, staging, row, col);
+    if (!args.by_tma) return finish_by_chunks<Tile, kCols>(e, sums, staging, row, col);
     ptx::bar_sync(1 + group, 128);  // the leader has seen the staging free
     if (staged_residual) {
       ptx::mbar_wait(shared.residual(group), residual_parity);
       residual_parity ^= 1;
     }
-    int panels = Tile::kN / Tile::kPanel;
-    if constexpr (Tile::kN == kScaleGroup) {
+    int panels = kCols / Tile::kPanel;
+    if constexpr (kCols == kScaleGroup) {
       if (e.out_scales) panels = 1;
       if (e.out_scales)
-        finish_as_fp8<Tile>(e, sums, staging, row, col);
+        finish_as_fp8<Tile, kCols>(e, sums, staging, row, col);
       else
-        finish_sums<Tile>(e, sums, staging, row, col);
+        finish_sums<Tile, kCols>(e, sums, staging, row, col);
     } else {
-      finish_sums<Tile>(e, sums, staging, row, col);
+      finish_sums<Tile, kCols>(e, sums, staging, row, col);
     }
     ptx::fence_proxy_async();
     ptx::bar_sync(1 + group, 128);
@@ -350,22 +392,22 @@ FSV_DEVICE void multiply_tiles(const GemmArgs& args, const GemmShared<Tile>& sha
 }  // namespace gemm_sm90_detail
 
 /// Blocks of kThreads threads and kShared bytes, in clusters of args.cluster. Boxes: x [kM, kK], w [kN /
-/// cluster, kK] in 128 byte swizzle; residual and out [64, kPanel] in kPanelSwizzle, out [64, 128] in 128
-/// byte swizzle where it is fp8 (only read with by_tma).
+/// cluster, kK], w_last [kLast / cluster, kK] in 128 byte swizzle; residual and out [64, kPanel] in
+/// kPanelSwizzle, out [64, 128] in 128 byte swizzle where it is fp8 (only read with by_tma).
 template <class Tile>
 FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1)
     gemm_sm90(FSV_GRID_CONSTANT ptx::TensorMap x, FSV_GRID_CONSTANT ptx::TensorMap w,
-              FSV_GRID_CONSTANT ptx::TensorMap residual, FSV_GRID_CONSTANT ptx::TensorMap out,
-              FSV_GRID_CONSTANT GemmArgs args) {
+              FSV_GRID_CONSTANT ptx::TensorMap w_last, FSV_GRID_CONSTANT ptx::TensorMap residual,
+              FSV_GRID_CONSTANT ptx::TensorMap out, FSV_GRID_CONSTANT GemmArgs args) {
 #if FSV_SM90A
   using namespace gemm_sm90_detail;
   const GemmShared<Tile> shared{ptx::align_up(ptx::smem_base(), Tile::kAlignment)};
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Tile::kStages; stage++) {
       ptx::mbar_init(shared.full(stage), 1);
-      ptx::mbar_init(shared.empty(stage), 2 * args.cluster);
+      ptx::mbar_init(shared.empty(stage), Tile::kGroups * args.cluster);
     }
-    for (int group = 0; group < 2; group++) ptx::mbar_init(shared.residual(group), 1);
+    for (int group = 0; group < Tile::kGroups; group++) ptx::mbar_init(shared.residual(group), 1);
     ptx::fence_mbar_init();
   }
   if (args.cluster == 1)
@@ -373,16 +415,15 @@ FSV_KERNEL void FSV_BOUNDS(Tile::kThreads, 1)
   else
     ptx::cluster_sync();
 
-  // 384 threads start with 168 registers each: the producer's warpgroup hands most of its own to the sums.
   if (threadIdx.x < 128) {
-    ptx::setmaxnreg_dec<40>();
+    ptx::setmaxnreg_dec<Tile::kLoadRegisters>();
     if (threadIdx.x < 32 && ptx::elect_one()) {
       ptx::tma_prefetch_desc(&x);
       ptx::tma_prefetch_desc(&w);
-      load_tiles<Tile>(args, shared, &x, &w);
+      load_tiles<Tile>(args, shared, {&x, &w, &w_last});
     }
   } else {
-    ptx::setmaxnreg_inc<232>();
+    ptx::setmaxnreg_inc<Tile::kSumRegisters>();
     multiply_tiles<Tile>(args, shared, threadIdx.x / 128 - 1, &residual, &out);
   }
   ptx::syncwarp();  // single threads were at work: the cluster's barrier takes whole warps

@@ -10,7 +10,7 @@ inline constexpr int kStatsThreads = 256;
 inline constexpr int kStatsHeld = 8;  ///< packs that a thread keeps in registers
 
 /// Mean and sum of squared deviations.
-struct Spread {
+struct alignas(8) Spread {
   float mean, squares;
 };
 
@@ -47,8 +47,25 @@ FSV_HOST_DEVICE void merge(Real& count, Real& mean, Real& squares, Real other_co
   count = total;
 }
 
-/// Shared memory: sums of the channels of every lane, then the means and the running statistics of the slots.
-constexpr int stats_shared(int channels_of_lanes, int slots) { return (channels_of_lanes + 3 * slots) * 4; }
+/// How the threads of a block share a tile of slots x width channels in packs, and where their sums meet.
+/// Lanes of a tile are threads that have the same columns and rows of their own. A thread adds up its columns
+/// of a slot in registers first, so a slot has a sum from each of up to `sharers` threads of every lane.
+/// Lanes are `pitch` words apart, which is `sharers` modulo the banks: the sums of a slot, lane by lane, lie
+/// on one bank after the other, and so do those that the threads of narrow slots put there.
+struct StatsLayout {
+  int columns, lanes, sharers, pitch;
+
+  FSV_HOST_DEVICE StatsLayout(int slots, int width, int pack)
+      : columns(slots * width / pack), lanes(kStatsThreads / columns) {
+    const int even = width & -width, common = even < pack ? even : pack;  // a power of two, as packs are
+    sharers = (width + pack - common + pack - 1) / pack;
+    pitch = sharers + ((slots - 1) * sharers + 31) / 32 * 32;
+  }
+  FSV_HOST_DEVICE int words() const { return (lanes * pitch + 1) / 2 * 2; }
+};
+
+/// Shared memory: the sums, then the running statistics of the slots and their means.
+constexpr int stats_shared(int words_of_sums, int slots) { return (words_of_sums + 3 * slots) * 4; }
 
 template <class T, int N>
 FSV_KERNEL void FSV_BOUNDS(kStatsThreads, 2) group_stats(GroupStatsTask task) {
@@ -57,32 +74,38 @@ FSV_KERNEL void FSV_BOUNDS(kStatsThreads, 2) group_stats(GroupStatsTask task) {
   const int slots = all_slots - first_slot < task.slots ? all_slots - first_slot : task.slots;
   const int64_t start = slot_start(task, first_slot);
   const int width = slots == 1 ? slot_width(task, first_slot) : task.width;
-  const int channels = slots * width, columns = channels / N;
-  // Lanes of a tile are threads that have the same columns and rows of their own.
-  const int lanes = kStatsThreads / columns, lane = static_cast<int>(threadIdx.x) / columns;
-  const int c = (static_cast<int>(threadIdx.x) - lane * columns) * N;
+  const StatsLayout layout(slots, width, N);
+  const int lanes = layout.lanes, lane = static_cast<int>(threadIdx.x) / layout.columns;
+  const int column_of_lane = static_cast<int>(threadIdx.x) - lane * layout.columns, c = column_of_lane * N;
   const bool busy = lane < lanes;
-  const uint32_t sums = ptx::smem_base(), means = sums + static_cast<uint32_t>(lanes * channels) * 4;
-  const uint32_t running = means + static_cast<uint32_t>(slots) * 4;
+  const uint32_t sums = ptx::smem_base(), running = sums + static_cast<uint32_t>(layout.words()) * 4;
+  const uint32_t means = running + static_cast<uint32_t>(slots) * 8;
+  const auto sum_of = [&](int lane, int slot, int sharer) {
+    return sums + static_cast<uint32_t>(lane * layout.pitch + slot * layout.sharers + sharer) * 4;
+  };
 
   int slot[N];
   FSV_UNROLL
   for (int n = 0; n < N; n++) slot[n] = busy ? (c + n) / width : 0;
   const auto put_sums = [&](const float(&values)[N]) {
-    constexpr int kAtOnce = N < 4 ? N : 4;
     if (!busy) return;
+    float sum = 0;
     FSV_UNROLL
-    for (int n = 0; n < N; n += kAtOnce)
-      ptx::sts(sums + static_cast<uint32_t>(lane * channels + c + n) * 4,
-               narrowed<float, kAtOnce>(values + n));
+    for (int n = 0; n < N; n++) {
+      sum += values[n];
+      if (n < N - 1 && slot[n + 1 < N ? n + 1 : n] == slot[n]) continue;
+      ptx::sts(sum_of(lane, slot[n], column_of_lane - slot[n] * width / N), sum);
+      sum = 0;
+    }
   };
   // body(slot, the sum over its columns of all lanes), a slot to a warp.
   const auto each_slot = [&](const auto& body) {
     for (int s = static_cast<int>(threadIdx.x) / 32; s < slots; s += kStatsThreads / 32) {
+      const int sharers = ((s + 1) * width - 1) / N + 1 - s * width / N;
       float total = 0;
-      for (int i = ptx::lane_id(); i < lanes * width; i += 32) {
-        const int from = i / width, at = i - from * width;
-        total += ptx::lds<float>(sums + static_cast<uint32_t>(from * channels + s * width + at) * 4);
+      for (int i = ptx::lane_id(); i < lanes * layout.sharers; i += 32) {
+        const int from = i / layout.sharers, sharer = i - from * layout.sharers;
+        if (sharer < sharers) total += ptx::lds<float>(sum_of(from, s, sharer));
       }
       for (int mask = 16; mask > 0; mask /= 2) total += ptx::shfl_xor(total, mask);
       body(s, total);
@@ -97,17 +120,20 @@ FSV_KERNEL void FSV_BOUNDS(kStatsThreads, 2) group_stats(GroupStatsTask task) {
   for (int64_t row = begin; row < end; row += int64_t{lanes} * kStatsHeld) {
     const int64_t left = end - row, most = int64_t{lanes} * kStatsHeld;
     const float size = static_cast<float>((left < most ? left : most) * width);
-    float held[kStatsHeld][N], column[N] = {};
+    Pack<T, N> held[kStatsHeld];  // as stored: half the registers for bf16
+    float column[N] = {};
     FSV_UNROLL
     for (int h = 0; h < kStatsHeld; h++) {
       const int64_t r = row + int64_t{h} * lanes + lane;
-      if (busy && r < end) load(x + r * task.channels, held[h]);
+      if (busy && r < end) held[h] = load_pack<N>(x + r * task.channels);
     }
     FSV_UNROLL
     for (int h = 0; h < kStatsHeld; h++) {
       if (!busy || row + int64_t{h} * lanes + lane >= end) continue;
+      float v[N];
+      widen(held[h], v);
       FSV_UNROLL
-      for (int n = 0; n < N; n++) column[n] += held[h][n];
+      for (int n = 0; n < N; n++) column[n] += v[n];
     }
     put_sums(column);
     ptx::syncthreads();
@@ -118,14 +144,19 @@ FSV_KERNEL void FSV_BOUNDS(kStatsThreads, 2) group_stats(GroupStatsTask task) {
 
     float mean[N];
     FSV_UNROLL
-    for (int n = 0; n < N; n++)
-      mean[n] = ptx::lds<float>(means + static_cast<uint32_t>(slot[n]) * 4), column[n] = 0;
+    for (int n = 0; n < N; n++) {
+      const bool known = n > 0 && slot[n > 0 ? n - 1 : 0] == slot[n];
+      mean[n] = known ? mean[n > 0 ? n - 1 : 0] : ptx::lds<float>(means + static_cast<uint32_t>(slot[n]) * 4);
+      column[n] = 0;
+    }
     FSV_UNROLL
     for (int h = 0; h < kStatsHeld; h++) {
       if (!busy || row + int64_t{h} * lanes + lane >= end) continue;
+      float v[N];
+      widen(held[h], v);
       FSV_UNROLL
       for (int n = 0; n < N; n++) {
-        const float d = held[h][n] - mean[n];
+        const float d = v[n] - mean[n];
         column[n] = fmaf(d, d, column[n]);
       }
     }
@@ -134,18 +165,18 @@ FSV_KERNEL void FSV_BOUNDS(kStatsThreads, 2) group_stats(GroupStatsTask task) {
     each_slot([&](int s, float total) {
       if (ptx::lane_id() != 0) return;
       const uint32_t at = running + static_cast<uint32_t>(s) * 8;
-      float before = static_cast<float>((row - begin) * width), mean_now = 0, squares = 0;
-      if (row > begin) mean_now = ptx::lds<float>(at), squares = ptx::lds<float>(at + 4);
-      merge(before, mean_now, squares, size, ptx::lds<float>(means + static_cast<uint32_t>(s) * 4), total);
-      ptx::sts(at, mean_now);
-      ptx::sts(at + 4, squares);
+      float before = static_cast<float>((row - begin) * width);
+      Spread now = {};
+      if (row > begin) now = ptx::lds<Spread>(at);
+      merge(before, now.mean, now.squares, size, ptx::lds<float>(means + static_cast<uint32_t>(s) * 4),
+            total);
+      ptx::sts(at, now);
     });
     ptx::syncthreads();
   }
   for (int s = static_cast<int>(threadIdx.x); s < slots; s += kStatsThreads) {
-    const uint32_t at = running + static_cast<uint32_t>(s) * 8;
     ptx::stg(task.stats + (int64_t{blockIdx.x} * all_slots + first_slot + s),
-             Spread{ptx::lds<float>(at), ptx::lds<float>(at + 4)});
+             ptx::lds<Spread>(running + static_cast<uint32_t>(s) * 8));
   }
 }
 

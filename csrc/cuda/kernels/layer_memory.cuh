@@ -70,7 +70,7 @@ FSV_KERNEL void FSV_BOUNDS(kRouteThreads, 2) route(RouteTask task) {
 }
 
 inline constexpr int kRouteTokens = 32;             ///< of a block of route_mma
-inline constexpr int kLogitPitch = kMaxStates + 1;  ///< words: no two tokens of a column in one bank
+inline constexpr int kLogitPitch = kMaxStates + 8;  ///< words: four tokens' eight states are on all banks
 inline constexpr int kRouteShared = kRouteTokens * kLogitPitch * 4;
 inline constexpr int kRouteChannels = 32;  ///< that a warp multiplies at a time
 
@@ -123,11 +123,13 @@ FSV_KERNEL void FSV_BOUNDS(kRouteThreads, 2) route_mma(RouteTask task) {
     for (int turn = 0; turn < kWarps; turn++) {
       if (turn == warp) {
         FSV_UNROLL
-        for (int i = 0; i < 2 * kTiles * 4; i++) {
-          const int m = i / (kTiles * 4), tile = i / 4 % kTiles, part = i % 4;
+        for (int i = 0; i < 2 * kTiles * 2; i++) {
+          const int m = i / (kTiles * 2), tile = i / 2 % kTiles, half = i % 2;
           if (tile * 8 >= task.count) continue;
-          const uint32_t at = place(m * 16 + part / 2 * 8 + group, tile * 8 + quad * 2 + part % 2);
-          ptx::sts(at, turn == 0 ? logits[m][tile][part] : ptx::lds<float>(at) + logits[m][tile][part]);
+          const uint32_t at = place(m * 16 + half * 8 + group, tile * 8 + quad * 2);
+          const float* mine = logits[m][tile] + half * 2;
+          const float2 before = turn == 0 ? float2{} : ptx::lds<float2>(at);
+          ptx::sts(at, float2{before.x + mine[0], before.y + mine[1]});
         }
       }
       ptx::syncthreads();

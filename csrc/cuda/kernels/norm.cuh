@@ -104,14 +104,18 @@ FSV_KERNEL void FSV_BOUNDS(kRowThreads, 2) norm_rope(RopeTask task) {
     if (task.weight)
       factor = 1.0f / sqrtf(team.sum(values.squares(0)) / static_cast<float>(task.channels) + task.eps);
     const float* rotations = task.rotations + row % task.tokens * task.head_dim.divisor;
+    float rotation[N];
+    int64_t loaded = -1;  // a thread's packs are often whole heads apart, and turned alike
     values.each([&](int64_t c, float(&v)[N]) {
-      float weight[N], rotation[N];
+      float weight[N];
       if (task.weight) {
         get(task.weight + c, weight);
         FSV_UNROLL
         for (int n = 0; n < N; n++) v[n] = v[n] * factor * weight[n];
       }
-      get(rotations + task.head_dim.rest(static_cast<uint32_t>(c)), rotation);
+      const int64_t at = task.head_dim.rest(static_cast<uint32_t>(c));
+      if (at != loaded) get(rotations + at, rotation);
+      loaded = at;
       FSV_UNROLL
       for (int n = 0; n < N; n += 2) {
         const float a = v[n], b = v[n + 1], cosine = rotation[n], sine = rotation[n + 1];

@@ -58,12 +58,19 @@ inline StatsPlan plan_stats(const TensorView& x, int64_t groups) {
   return plan;
 }
 
+/// The sums of a tile, of the last one, which may have fewer slots, or of a part that is narrower.
+inline int words_of_sums(const StatsPlan& plan) {
+  const kernels::GroupStatsTask& task = plan.task;
+  const int last = task.groups * task.parts - (task.tiles - 1) * task.slots;
+  return std::max({kernels::StatsLayout(task.slots, task.width, plan.pack).words(),
+                   kernels::StatsLayout(last, task.width, plan.pack).words(), kernels::kStatsThreads});
+}
+
 inline GridPlan stats_shape(const StatsPlan& plan) {
   return {.grid = Extent(static_cast<unsigned>(plan.samples * plan.task.pieces),
                          static_cast<unsigned>(plan.task.tiles)),
           .block = kernels::kStatsThreads,
-          .smem = static_cast<size_t>(
-              kernels::stats_shared(kernels::kStatsThreads * plan.pack, plan.task.slots))};
+          .smem = static_cast<size_t>(kernels::stats_shared(words_of_sums(plan), plan.task.slots))};
 }
 
 }  // namespace fsv::cuda

@@ -97,6 +97,7 @@ void launch_wgmma(cudaStream_t stream, const LinearArgs& args, const Matrices& o
   p.n = static_cast<int>(of.n);
   p.k = static_cast<int>(of.k);
   p.order = plan.order;
+  p.last = plan.last;
   p.cluster = plan.cluster;
   p.epilogue = epilogue_of(args, of);
   p.by_tma = stores_by_tma(p.epilogue);
@@ -105,7 +106,10 @@ void launch_wgmma(cudaStream_t stream, const LinearArgs& args, const Matrices& o
     p.groups = static_cast<int>(scale_groups(args.x_scale, args.x));
   }
   const auto x = rows_map(dtype, of.x, of.m, of.k, Tile::kM, Tile::kK, ptx::SW_128);
-  const auto w = rows_map(dtype, of.w, of.n, of.k, Tile::kN / plan.cluster, Tile::kK, ptx::SW_128);
+  const auto weight = [&](int cols) {
+    return rows_map(dtype, of.w, of.n, of.k, cols / plan.cluster, Tile::kK, ptx::SW_128);
+  };
+  const auto w = weight(Tile::kN), w_last = weight(Tile::kLast);
   CUtensorMap residual = {}, out = {};
   const auto panels = [&](const TensorView& y) {
     return rows_map(DType::bf16, y.data, of.m, of.n, 64, Tile::kPanel, Tile::kPanelSwizzle);
@@ -119,27 +123,24 @@ void launch_wgmma(cudaStream_t stream, const LinearArgs& args, const Matrices& o
           .block = Tile::kThreads,
           .smem = Tile::kShared,
           .cluster = static_cast<unsigned>(plan.cluster)},
-         x, w, residual, out, p);
+         x, w, w_last, residual, out, p);
+}
+
+/// Calls the kernel of plan.tile, which is one of `kTiles[kFirst...]`.
+template <kernels::Operand kOperand, const auto& kTiles, size_t kFirst = 0>
+void launch_tile(cudaStream_t stream, const LinearArgs& args, const Matrices& of, const WgmmaPlan& plan) {
+  constexpr WgmmaTile tile = kTiles[kFirst];
+  if constexpr (kFirst + 1 < std::size(kTiles))
+    if (plan.tile != tile) return launch_tile<kOperand, kTiles, kFirst + 1>(stream, args, of, plan);
+  launch_wgmma<kernels::GemmTile<kOperand, tile.rows, tile.cols, tile.last>>(stream, args, of, plan);
 }
 
 void launch_wgmma(cudaStream_t stream, const LinearArgs& args, const Matrices& of, const WgmmaPlan& plan) {
-  using kernels::GemmTile, kernels::Operand;
-  const bool fp8 = args.x.dtype == DType::f8e4m3;
-  switch (plan.tile_n) {
-    case 256:
-      return launch_wgmma<GemmTile<Operand::bf16, 256>>(stream, args, of, plan);
-    case 192:
-      return fp8 ? launch_wgmma<GemmTile<Operand::e4m3, 192>>(stream, args, of, plan)
-                 : launch_wgmma<GemmTile<Operand::bf16, 192>>(stream, args, of, plan);
-    case 160:
-      return launch_wgmma<GemmTile<Operand::bf16, 160>>(stream, args, of, plan);
-    case 128:
-      return fp8 ? launch_wgmma<GemmTile<Operand::e4m3, 128>>(stream, args, of, plan)
-                 : launch_wgmma<GemmTile<Operand::bf16, 128>>(stream, args, of, plan);
-    default:
-      return fp8 ? launch_wgmma<GemmTile<Operand::e4m3, 64>>(stream, args, of, plan)
-                 : launch_wgmma<GemmTile<Operand::bf16, 64>>(stream, args, of, plan);
-  }
+  using kernels::Operand;
+  if (args.x.dtype == DType::f8e4m3)
+    launch_tile<Operand::e4m3, kFp8Tiles>(stream, args, of, plan);
+  else
+    launch_tile<Operand::bf16, kTiles>(stream, args, of, plan);
 }
 
 template <class Tile>

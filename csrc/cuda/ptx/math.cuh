@@ -36,6 +36,13 @@ FSV_DEVICE float rsqrt_fast(float x) {
   return y;
 }
 
+/// The same value. The compiler computes what follows from it no earlier than here: out of a loop, it would
+/// hold a register all along.
+FSV_DEVICE uint32_t not_hoisted(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 /// The high word of a product.
 FSV_DEVICE uint32_t umulhi(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 

@@ -77,6 +77,7 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
   result.Set("kernel", p.kernel);
   result.Set("rows", p.rows);
   result.Set("columns", p.columns);
+  if (p.last_columns > 0) result.Set("lastColumns", p.last_columns);
   result.Set("cluster", p.cluster);
   result.Set("tiles", static_cast<double>(p.tiles));
   result.Set("rounds", static_cast<double>(p.rounds));

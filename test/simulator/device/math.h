@@ -14,6 +14,7 @@ inline float lg2(float x) { return std::log2(x); }
 inline float tanh_fast(float x) { return std::tanh(x); }
 inline float rcp_fast(float x) { return 1.0f / x; }
 inline float rsqrt_fast(float x) { return 1.0f / std::sqrt(x); }
+inline uint32_t not_hoisted(uint32_t value) { return value; }
 inline uint32_t umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
 
 inline uint32_t pack_bf16(float lo, float hi) { return to_bf16(lo).bits | uint32_t{to_bf16(hi).bits} << 16; }

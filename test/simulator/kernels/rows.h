@@ -70,16 +70,29 @@ sim::Report launch(void (*kernel)(Parameters...), const fsv::cuda::GridPlan& pla
                      [=] { kernel(arguments...); });
 }
 
+/// Of all lines of source.
+inline sim::Counter sum_of(const std::map<std::string, sim::Counter>& counters) {
+  sim::Counter sum;
+  for (const auto& [site, counter] : counters)
+    sum.bytes += counter.bytes, sum.units += counter.units, sum.least += counter.least;
+  return sum;
+}
+
+/// Shared memory is moved in no more wavefronts than `share` of those that hold what is asked for.
+inline void on_all_banks(const sim::Report& report, double share, const std::string& what) {
+  const sim::Counter shared = sum_of(report.shared);
+  sim::check::checks++;
+  if (static_cast<double>(shared.units) > share * static_cast<double>(shared.least))
+    sim::check::fail("banks", "%s: %llu wavefronts, %llu would do", what.c_str(),
+                     static_cast<unsigned long long>(shared.units),
+                     static_cast<unsigned long long>(shared.least));
+}
+
 /// Global memory is touched for `bytes` bytes, in no more sectors than hold them, and shared memory in no
 /// more wavefronts than hold what is asked for; each but for 5 %.
 inline void cheap(const sim::Report& report, int64_t bytes, const std::string& what) {
   if (!sim::check::ok(report, what)) return;
-  sim::Counter global, shared;
-  for (const auto& [site, counter] : report.global) {
-    global.bytes += counter.bytes, global.units += counter.units, global.least += counter.least;
-  }
-  for (const auto& [site, counter] : report.shared)
-    shared.units += counter.units, shared.least += counter.least;
+  const sim::Counter global = sum_of(report.global), shared = sum_of(report.shared);
   const auto within = [&](uint64_t got, uint64_t least, const char* of) {
     sim::check::checks++;
     if (static_cast<double>(got) > 1.05 * static_cast<double>(least))

@@ -88,6 +88,8 @@ void memory(const Case& c, bool counted) {
                                    ? launch(kernels::route_mma, by_blocks, options, route)
                                    : launch(kernels::route<T, N>, by_warps, options, route);
     if (!sim::check::ok(report, with)) continue;
+    if (std::is_same_v<T, Bf16> && N > 1 && options.schedule == sim::Schedule::order)
+      on_all_banks(launch(kernels::route_mma, by_blocks, counting(), route), 1.0, with + ": weights");
     sim::check::near(exact(weights), want_weights, want_weights.size(), 0x1p-18, with + ": weights");
 
     for (const bool pre_mix : {false, true}) {

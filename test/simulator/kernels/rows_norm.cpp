@@ -76,7 +76,7 @@ void norm(int64_t samples, int64_t rows_a_sample, int64_t channels, bool rms, bo
 }
 
 template <class T, int N>
-void rope(int64_t tokens, int64_t heads, int64_t size) {
+void rope(int64_t tokens, int64_t heads, int64_t size, bool whole_heads_apart) {
   const int64_t samples = 2, rows = samples * tokens, channels = heads * size;
   Global<T> x(random<T>(rows * channels));
   Global<float> weight(random<float>(channels)), rotations(random<float>(tokens * size));
@@ -109,6 +109,11 @@ void rope(int64_t tokens, int64_t heads, int64_t size) {
     if (sim::check::ok(launch(kernels::norm_rope<T, N>, plan.shape, options, task), "rope"))
       sim::check::near(exact(out), want, want.size(), 2 * kTolerance<T>,
                        "rope, " + sim::check::name_of(options));
+    if (!whole_heads_apart || options.schedule != sim::Schedule::order) continue;
+    // x, the result and the weight; and a thread asks once for how it turns its packs.
+    const int64_t bytes = rows * (channels * (2 * static_cast<int64_t>(sizeof(T)) + 4) + plan.team * N * 4);
+    const sim::Report moved = launch(kernels::norm_rope<T, N>, plan.shape, counting(), task);
+    sim::check::equal(static_cast<long long>(sum_of(moved.global).bytes), bytes, "rope: bytes");
   }
 }
 
@@ -138,8 +143,8 @@ int main() {
   norm<Bf16, F8e4m3, 8>(2, 7, 136, false, true);    // a group of one pack
   norm<Bf16, F8e4m3, 8>(1, 5, 8, false, true);      // lanes without a pack
   norm<Bf16, F8e4m3, 8>(1, 2, 11016, false, true);  // longer than registers
-  rope<Bf16, 8>(3, 40, 128);
-  rope<float, 2>(2, 3, 22);
+  rope<Bf16, 8>(3, 40, 128, true);
+  rope<float, 2>(2, 3, 22, false);
   divisors();
   return sim::check::finish("rows_norm");
 }

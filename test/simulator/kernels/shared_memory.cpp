@@ -36,10 +36,15 @@ void row(const std::string& kernel, int64_t bytes) {
     sim::check::fail("values", "%s wants %lld bytes", kernel.c_str(), static_cast<long long>(bytes));
 }
 
-template <Operand kOperand, int kN>
+/// All of `kTiles`, from kFirst on.
+template <Operand kOperand, const auto& kTiles, size_t kFirst = 0>
 void gemm() {
-  const std::string operand = kOperand == Operand::bf16 ? "bf16" : "e4m3";
-  row("gemm_sm90 " + operand + " 128 x " + std::to_string(kN), GemmTile<kOperand, kN>::kShared);
+  constexpr WgmmaTile tile = kTiles[kFirst];
+  std::string name = kOperand == Operand::bf16 ? "bf16 " : "e4m3 ";
+  name += std::to_string(tile.rows) + " x " + std::to_string(tile.cols);
+  if (tile.last < tile.cols) name += " or " + std::to_string(tile.last);
+  row("gemm_sm90 " + name, GemmTile<kOperand, tile.rows, tile.cols, tile.last>::kShared);
+  if constexpr (kFirst + 1 < std::size(kTiles)) gemm<kOperand, kTiles, kFirst + 1>();
 }
 
 template <int kDim, int kKeys, bool kBias>
@@ -70,9 +75,8 @@ void group_norm(DType dtype, int64_t channels) {
 }
 
 void list() {
-  gemm<Operand::bf16, 256>(), gemm<Operand::bf16, 192>(), gemm<Operand::bf16, 160>();
-  gemm<Operand::bf16, 128>(), gemm<Operand::bf16, 64>();
-  gemm<Operand::e4m3, 192>(), gemm<Operand::e4m3, 128>(), gemm<Operand::e4m3, 64>();
+  gemm<Operand::bf16, kTiles>();
+  gemm<Operand::e4m3, kFp8Tiles>();
   row("gemm_sm80 128 x 128", MmaTile<128, 128, 64>::kShared);
   row("gemm_sm80 64 x 64", MmaTile<64, 64, 32>::kShared);
   row("gemm_sm80 16 x 64", MmaTile<16, 64, 16>::kShared);
