@@ -156,6 +156,7 @@ const sizes: [x: [number, number, number], outputs: number][] = [
   [[1, 101, 257], 65],
   [[1, 33, 2048], 16],
   [[1, 3, 4099], 40],
+  [[1, 45, 3333], 600],
 ]
 for (const dtype of floats)
   for (const [x, outputs] of sizes)
@@ -363,13 +364,13 @@ for (const dtype of floats)
   })
 
 linear('infinities and NaN stay in their rows', async () => {
-  for (const dtype of floats) {
-    const x = new Random(2).array(20 * 35, dtype)
-    x[3 * 35 + 34] = Number.POSITIVE_INFINITY
-    x[7 * 35] = Number.NaN
-    const w = new Random(3).array(40 * 35, dtype, 1, 4) // all positive
+  for (const [dtype, k] of floats.flatMap((d) => [33, 35].map((n) => [d, n] as const))) {
+    const x = new Random(2).array(20 * k, dtype)
+    x[3 * k + k - 1] = Number.POSITIVE_INFINITY
+    x[7 * k] = Number.NaN
+    const w = new Random(3).array(40 * k, dtype, 1, 4) // all positive
     const y = await ops
-      .linear(upload(device, x, [20, 35], dtype), upload(device, w.map(Math.abs), [40, 35], dtype))
+      .linear(upload(device, x, [20, k], dtype), upload(device, w.map(Math.abs), [40, k], dtype))
       .toFloat32()
     for (let row = 0; row < 20; row++)
       for (let n = 0; n < 40; n++) {
@@ -397,6 +398,7 @@ interface AttentionCase {
   keyLengths?: number[]
   /** Of q, as a factor on what a network has. */
   strength?: number
+  scale?: number
 }
 
 function makeAttention(c: AttentionCase, seed: number) {
@@ -412,7 +414,7 @@ function makeAttention(c: AttentionCase, seed: number) {
   const bias = c.bias
     ? random.array(heads * nq * nk, 'f32', 2).map((b) => (b < -3 ? Number.NEGATIVE_INFINITY : b))
     : undefined
-  const scale = f32(1 / Math.sqrt(dim))
+  const scale = f32(c.scale ?? 1 / Math.sqrt(dim))
 
   const reference = (r: Round): number[] => {
     // A plain implementation in bf16 keeps the probabilities in bf16 for their product with v.
@@ -483,6 +485,10 @@ for (const dtype of floats) {
   attention(`${dtype} with scores in the hundreds`, () =>
     judgeAttention({ size: [1, 16, 600, 1, 64], dtype, strength: 100 }),
   )
+
+  attention(`${dtype} with a scale of 0 or below`, async () => {
+    for (const scale of [0, -0.4]) await judgeAttention({ size: [1, 35, 301, 1, 20], dtype, scale })
+  })
 
   attention(`${dtype}: keys hidden by the bias do not count, and hiding all gives zeros`, async () => {
     const made = makeAttention({ size: [1, 3, 280, 1, 16], dtype }, 4)

@@ -1,6 +1,7 @@
 // y = residual + gate * act(x W^T + bias): cuts the result into rectangles for the thread pool and calls the
 // matrix kernel on each. Caches decide the rectangles: a group of panels of W that L3 holds while all rows
-// pass it, and within it chunks of rows that stay in L2 while the group's panels pass them.
+// pass it, and within it chunks of rows that stay in L2 while the group's panels pass them. A long k goes in
+// parts where the kernel asks for it, so that chunks have rows enough for what their panels cost to read.
 #include <algorithm>
 
 #include "cpu/backend.h"
@@ -9,13 +10,22 @@
 namespace fsv::cpu {
 namespace {
 
-constexpr int64_t kRowsBytes = 448 << 10;   // rows of x in L2, beside one panel
-constexpr int64_t kGroupBytes = 8 << 20;    // packed panels in L3
+constexpr int64_t kRowsBytes = 448 << 10;  // rows of x in L2, beside one panel
+constexpr int64_t kGroupBytes = 8 << 20;   // packed panels in L3
+constexpr int64_t kPartRowsBytes =
+    896 << 10;                       // where k goes in parts: rows of x in L2, beside a part of a panel ...
+constexpr int64_t kPartPanels = 16;  // ... and the sums of so many panels
 constexpr int64_t kScratchBytes = 1 << 20;  // panels packed on the fly, in a worker's scratch
 constexpr int64_t kItemsPerWorker = 4;  // rectangles each worker should find, so that all end about together
 
 int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 int64_t ceil_div(int64_t value, int64_t by) { return (value + by - 1) / by; }
+
+/// Elements of k that are multiplied at a time.
+int64_t part_of(int64_t k, int64_t most) {
+  if (most == 0 || 2 * k < 3 * most) return k;
+  return round_up(ceil_div(k, ceil_div(k, most)), 32);
+}
 
 /// How [rows, panels] is cut.
 struct Cut {
@@ -24,13 +34,14 @@ struct Cut {
   int64_t chunk_rows;  // handed to the kernel at a time
 };
 
-Cut choose_cut(int64_t rows, int64_t panels, int64_t row_bytes, int64_t panel_bytes, bool plain,
+Cut choose_cut(int64_t rows, int64_t panels, int64_t row_bytes, int64_t panel_bytes, bool plain, bool parts,
                int64_t block, int workers) {
   Cut cut;
-  cut.chunk_rows = std::max(block, kRowsBytes / std::max<int64_t>(row_bytes, 1) / block * block);
+  const int64_t rows_bytes = parts ? kPartRowsBytes : kRowsBytes;
+  cut.chunk_rows = std::max(block, rows_bytes / std::max<int64_t>(row_bytes, 1) / block * block);
   cut.chunk_rows = std::min({cut.chunk_rows, 16 * block, round_up(rows, block)});
   cut.panels = std::clamp<int64_t>((plain ? kScratchBytes : kGroupBytes) / std::max<int64_t>(panel_bytes, 1),
-                                   1, panels);
+                                   1, parts ? std::min(kPartPanels, panels) : panels);
   // Packed weights: one chunk of rows an item. Plain ones are packed by every item that meets them, so items
   // are tall.
   cut.rows = plain ? round_up(rows, cut.chunk_rows) : cut.chunk_rows;
@@ -62,14 +73,19 @@ void CpuBackend::linear(const LinearArgs& args) {
   const int64_t out_size = static_cast<int64_t>(size_of(args.dtype));
   // Rows that are whole pages apart would all want the same eight lines of L1: they are copied to where they
   // lie an odd number of lines apart. So are rows that must be widened.
-  const bool copied = operand != args.x.dtype || x_row % 4096 == 0;
-  const int64_t copied_row = round_up(k * static_cast<int64_t>(size_of(operand)), 128) + 64;
+  const bool copied = operand != args.x.dtype || x_row % 2048 == 0;
+  // fp8 with a scale for every group of k is copied whole: its parts would not begin with a group.
+  const int64_t part = bf16 && !plain && groups == 0 ? part_of(k, gemm.k_part_bf16) : k;
+  const int64_t copied_row = round_up(part * static_cast<int64_t>(size_of(operand)), 128) + 64;
   const int64_t panel_bytes = segment_bytes(args.x.dtype, k);
   const int64_t panels = panel_count(n);
-  const Cut cut = choose_cut(rows, panels, copied_row, panel_bytes, plain, block, pool_.size());
+  const Cut cut = choose_cut(rows, panels, copied_row, panel_bytes, plain, part < k, block, pool_.size());
   const int64_t row_items = ceil_div(rows, cut.rows);
   const size_t copy_bytes = copied ? static_cast<size_t>(cut.chunk_rows * copied_row) : 0;
-  const size_t scratch_bytes = copy_bytes + (plain ? static_cast<size_t>(cut.panels * panel_bytes) : 0);
+  const size_t plain_bytes = plain ? static_cast<size_t>(cut.panels * panel_bytes) : 0;
+  const size_t partial_bytes =
+      part < k ? static_cast<size_t>(cut.panels * cut.chunk_rows * kPanelCols * 4) : 0;
+  const size_t scratch_bytes = copy_bytes + plain_bytes + partial_bytes;
   for (int worker = 0; worker < pool_.size(); worker++) pool_.scratch(worker, scratch_bytes);
 
   const auto rectangle = [&](int64_t item, int worker) {
@@ -79,8 +95,9 @@ void CpuBackend::linear(const LinearArgs& args) {
     char* const copy = static_cast<char*>(pool_.scratch(worker, scratch_bytes));
 
     GemmTask task;
-    task.k = k;
     task.cols = cols;
+    task.panel_stride = panel_bytes;
+    if (part < k) task.partial = reinterpret_cast<float*>(copy + copy_bytes + plain_bytes);
     if (plain) {
       task.panels = copy + copy_bytes;
       gemm.pack({args.weight.as<char>() + col * weight_row, args.weight.dtype, k,
@@ -97,16 +114,6 @@ void CpuBackend::linear(const LinearArgs& args) {
     const bool gate_of_sample = args.gate && args.gate.shape.elements() != rows * n;
     for (int64_t row = row_begin; row < row_end; row += cut.chunk_rows) {
       task.rows = std::min(cut.chunk_rows, row_end - row);
-      task.a = args.x.as<char>() + row * x_row;
-      task.row_stride = x_row;
-      if (copied) {
-        gemm.copy_rows(
-            {args.x.as<char>() + row * x_row, args.x.dtype, operand,
-             args.x_scale ? args.x_scale.as<float>() + row * std::max<int64_t>(groups, 1) : nullptr, groups,
-             x_row, copied_row, task.rows, k, copy});
-        task.a = copy;
-        task.row_stride = copied_row;
-      }
       const int64_t at = (row * n + col) * out_size;
       e.out = args.out.as<char>() + at;
       e.residual = args.residual ? args.residual.as<char>() + at : nullptr;
@@ -117,7 +124,29 @@ void CpuBackend::linear(const LinearArgs& args) {
         e.gate_row = row;
         e.gate_rows = gate_of_sample ? rows / args.x.shape[0] : 1;
       }
-      (bf16 ? gemm.multiply_bf16 : gemm.multiply_f32)(task);
+      const char* const panels = static_cast<const char*>(task.panels);
+      for (int64_t first = 0, end = std::max<int64_t>(k, 1); first < end;
+           first += std::max<int64_t>(part, 1)) {
+        const char* const x =
+            args.x.as<char>() + row * x_row + first * static_cast<int64_t>(size_of(args.x.dtype));
+        task.k = std::min(part, k - first);
+        task.begins = first == 0;
+        task.ends = first + task.k == k;
+        task.panels =
+            panels + first * kPanelCols * static_cast<int64_t>(size_of(bf16 ? DType::bf16 : DType::f32));
+        task.a = x;
+        task.row_stride = x_row;
+        if (copied) {
+          const float* scales =
+              args.x_scale ? args.x_scale.as<float>() + row * std::max<int64_t>(groups, 1) : nullptr;
+          gemm.copy_rows(
+              {x, args.x.dtype, operand, scales, groups, x_row, copied_row, task.rows, task.k, copy});
+          task.a = copy;
+          task.row_stride = copied_row;
+        }
+        (bf16 ? gemm.multiply_bf16 : gemm.multiply_f32)(task);
+      }
+      task.panels = panels;
     }
   };
   const int64_t items = panels == 0 ? 0 : row_items * ceil_div(panels, cut.panels);

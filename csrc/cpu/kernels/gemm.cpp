@@ -69,11 +69,13 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
   const char* a = static_cast<const char*>(task.a);
   const char* panel = static_cast<const char*>(task.panels);
   const int64_t panel_bytes = task.segments * segment_bytes(blocks.dtype, task.k);
+  const int64_t panel_stride = task.panel_stride > 0 ? task.panel_stride : panel_bytes;
   const int64_t run = e.run < task.rows ? e.run : task.rows;
   const bool plain = blocks.rounds && e.out_dtype == DType::bf16 && e.activation == Activation::none &&
                      !e.row_bias && !e.gate && !e.residual;
-  for (int64_t col = 0; col < task.cols; col += kPanelCols, panel += panel_bytes) {
+  for (int64_t col = 0; col < task.cols; col += kPanelCols, panel += panel_stride) {
     const int64_t cols = task.cols - col < kPanelCols ? task.cols - col : kPanelCols;
+    float* const partial = task.partial ? task.partial + col * task.rows : nullptr;
     const int64_t most = blocks.most_rows(cols), group = blocks.group_rows(cols);
     const float* bias = e.bias ? e.bias + col : nullptr;
     const bool rounds = plain && cols % kLanes == 0 && never_denormal(bias, cols);
@@ -92,16 +94,16 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
                        task.segment_offsets,
                        task.panel_offsets};
       if (col + kPanelCols < task.cols)
-        fetch_ahead(task, row, rows, panel + panel_bytes, panel_bytes, source);
+        fetch_ahead(task, row, rows, panel + panel_stride, panel_bytes, source);
       if (row + run < task.rows) fetch_below(task, source.base, rows, place, col);
-      Target to{sums, kPanelCols};
-      if (rounds) {
+      Target to{partial ? partial + row * kPanelCols : sums, kPanelCols, !task.begins};
+      if (rounds && task.ends) {
         to.rounded = static_cast<uint16_t*>(e.out) + place * e.out_stride + col;
         to.steps = {e.out_stride, (e.run_places - run) * e.out_stride, run - in_run, run};
         to.bias = bias;
       }
       blocks.multiply(source, rows, panel, cols, to);
-      if (!rounds) finish(e, row, rows, col, cols, sums, kPanelCols);
+      if (!rounds && task.ends) finish(e, row, rows, col, cols, to.sums, kPanelCols);
       row += rows;
       left -= rows;
       if (left == 0) left = together;
@@ -230,7 +232,16 @@ void copy_rows(const CopyRowsTask& task) {
 
 extern const GemmKernels gemm_kernels;
 const GemmKernels gemm_kernels = {
-    kBf16Operand, kBlockRows,    kBlockRowsBf16, kDepthBf16, FSV_ISA_LEVEL >= FSV_LEVEL_AMX ? 4096 : 1024,
-    multiply_f32, multiply_bf16, pack,           copy_rows};
+    .bf16_operand = kBf16Operand,
+    .row_block_f32 = kBlockRows,
+    .row_block_bf16 = kBlockRowsBf16,
+    .depth_bf16 = kDepthBf16,
+    .few_cut_pixels = FSV_ISA_LEVEL >= FSV_LEVEL_AMX ? 4096 : 1024,
+    .k_part_bf16 = FSV_ISA_LEVEL >= FSV_LEVEL_AMX ? 2048 : 0,
+    .multiply_f32 = multiply_f32,
+    .multiply_bf16 = multiply_bf16,
+    .pack = pack,
+    .copy_rows = copy_rows,
+};
 
 }  // namespace fsv::cpu::FSV_ISA

@@ -72,6 +72,11 @@ struct GemmTask {
   const int64_t* panel_offsets = nullptr;
   const void* panels = nullptr;  ///< 64-byte aligned, panel_count(cols) of segments * segment_bytes(dtype, k)
   int64_t cols = 0;
+  /// A long k in parts: sums stay in `partial`, [panel_count(cols)][rows][32], from the task that `begins` to
+  /// the one that `ends`, which applies the epilogue. Null: k is whole.
+  float* partial = nullptr;
+  bool begins = true, ends = true;
+  int64_t panel_stride = 0;  ///< bytes, of the whole k; 0: that of segments and k
   Epilogue epilogue;
 };
 
@@ -112,6 +117,9 @@ struct GemmKernels {
   /// Pixels of a frame from which on it pays to cut a convolution's windows at its sides, instead of copying
   /// the frame with borders: strips along the sides fill blocks badly, tiles worse than registers.
   int64_t few_cut_pixels;
+  /// Elements of a long k that are multiplied at a time, or 0 for all of them: where products are so fast
+  /// that rows of x few enough for the cache would be too few for what W costs to read.
+  int64_t k_part_bf16;
   void (*multiply_f32)(const GemmTask&);
   void (*multiply_bf16)(const GemmTask&);
   void (*pack)(const PackTask&);
