@@ -12,7 +12,7 @@ from fsvideo.autoencoder import Upsample
 from fsvideo.layers import Conv
 
 from . import fast, networks
-from .clips import draw_clips, seen, to_tensors
+from .clips import clips_of, draw_clips, seen, to_tensors
 from .loop import precision
 from .losses import quality, video_loss
 from .render import render
@@ -105,16 +105,29 @@ class Autoencoder:
 
         return loss
 
-    def decoder_loss(self, encoder, decoder):
+    def decoder_loss(self, encoder, decoder, refined=()):
+        """`refined` latents, where there are some, in every second step."""
+
+        def encoded(draw):
+            small = draw.step % 4 == 3
+            count, size = (4 * self.batch, self.size // 2) if small else (self.batch, self.size)
+            video, mask = draw_clips(draw, count, size, 17)
+            with torch.no_grad():
+                latents, features = encoder(seen(video, draw).contiguous(memory_format=fast.LAST))
+            return video, mask, as_generated(latents.float(), draw), features
+
+        def generated(draw):
+            latents, scenes = refined.draw(draw, self.batch)
+            video, mask = clips_of(draw, scenes, self.size, 17)
+            with torch.no_grad():
+                _, features = encoder(seen(video[:, :, :1], draw).contiguous(memory_format=fast.LAST))
+            return video, mask, latents, features
+
         def loss(draw, fraction):
-            count, size, crop = (self.batch, self.size, None)
-            if draw.step % 4 == 3:
-                count, size = 4 * self.batch, self.size // 2
-            video, mask = draw_clips(draw, count, size, 17, crop)
             with precision(self.device):
-                with torch.no_grad():
-                    latents, features = encoder(seen(video, draw).contiguous(memory_format=fast.LAST))
-                output = decode(decoder, as_generated(latents.float(), draw), features, draw)
+                make = generated if len(refined) and draw.step % 2 == 0 else encoded
+                video, mask, latents, features = make(draw)
+                output = decode(decoder, latents, features, draw)
             error = video_loss(output, video, mask, sharpness(fraction))
             return error, {"error": error.item()}
 
@@ -172,7 +185,9 @@ def decoder_phase(studio, name):
     if name == "decoder":
         open_attention(decoder)
     work = Autoencoder(studio.size, studio.device, studio.batch("autoencoder"))
-    return {name: decoder}, work.decoder_loss(encoder, decoder), work.score(encoder, decoder)
+    from .refined import Refined  # which needs the networks that are trained behind this one
+
+    return {name: decoder}, work.decoder_loss(encoder, decoder, Refined(studio)), work.score(encoder, decoder)
 
 
 def open_attention(decoder):

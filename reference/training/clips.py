@@ -36,8 +36,12 @@ def cropped(clip, rng, size):
 
 def draw_clips(draw, count, size, frames, crop=None):
     """A worker's clips: `frames` neighbouring frames of rendered scenes, cut to `crop` if given."""
-    scenes = [scene_of(draw.clip(i, count)) for i in range(count)]
-    chosen = [[int(start) + t for t in range(frames)] for start in draw.numpy.integers(0, FRAMES - frames + 1, count)]
+    return clips_of(draw, [scene_of(draw.clip(i, count)) for i in range(count)], size, frames, crop)
+
+
+def clips_of(draw, scenes, size, frames, crop=None):
+    """The same of given scenes."""
+    chosen = [[int(start) + t for t in range(frames)] for start in draw.numpy.integers(0, FRAMES - frames + 1, len(scenes))]
     if draw.torch.device.type == "cuda":
         return draw_on_gpu(draw, scenes, size, chosen, crop)
     clips = [render(scene, size, only=some) for scene, some in zip(scenes, chosen)]

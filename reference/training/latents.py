@@ -100,7 +100,8 @@ class Latents:
         self.low = ((low - self.mean) / self.std).to(studio.device)
         self.high = ((high - self.mean) / self.std).to(studio.device)
         self.mean, self.std = self.mean.to(studio.device), self.std.to(studio.device)
-        self.scenes = [scene_of(chunk["first"] + i) for chunk in chunks for i in range(len(chunk["low"]))]
+        self.numbers = [chunk["first"] + i for chunk in chunks for i in range(len(chunk["low"]))]
+        self.scenes = [scene_of(number) for number in self.numbers]
 
     def __len__(self):
         return len(self.scenes)

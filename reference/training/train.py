@@ -14,7 +14,7 @@ import sys
 
 import torch
 
-from . import fast, latents
+from . import fast, latents, refined
 from .autoencoder_phases import decoder_phase, symmetric_phase
 from .dit_phases import base_phase, refiner_phase, upsampler_phase
 from .loop import Run
@@ -25,13 +25,17 @@ PHASES = {
     "images": (1, 10, 3, 0.7, lambda s: symmetric_phase(s, True)),
     "video": (2, 26, 14, 0.35, lambda s: symmetric_phase(s, False)),
     "decoder": (3, 8, 8, 0.3, lambda s: decoder_phase(s, "decoder")),
-    "latents": (5, 4, 3, 0.0, None),
+    "latents": (5, 4, 3, 0.0, latents.make),
     "base": (6, 8, 8, 1.0, base_phase),
     "upsampler": (7, 2, 3, 1.0, upsampler_phase),
     "refiner": (8, 6, 8, 1.0, refiner_phase),
+    "refined": (10, 2, 1, 0.0, refined.make),
+    "decoder_in_use": (11, 4, 4, 0.3, lambda s: decoder_phase(s, "decoder")),
     "decoder_lite": (4, 5, 6, 0.5, lambda s: decoder_phase(s, "decoder_lite")),
     "base_plain": (9, 8, 6, 1.0, lambda s: base_phase(s, memory=False)),
 }
+
+CACHES = (latents.make, refined.make)
 
 
 def arguments():
@@ -48,8 +52,8 @@ def arguments():
 def run_phase(studio, name, minutes, prolong):
     """-> whether the phase is finished."""
     seed, _, _, rate, make = PHASES[name]
-    if make is None:
-        return latents.make(studio, minutes)
+    if make in CACHES:
+        return make(studio, minutes)
     networks, loss, score = make(studio)
     decay = 0.05 if any("transformer" in kind or kind == "refiner" for kind in networks) else 0.0
     run = Run(name, seed, networks, loss, studio.folder, studio.workers, 60 * minutes, score, decay, rate=rate)
