@@ -71,8 +71,8 @@ void CpuBackend::linear(const LinearArgs& args) {
   const int64_t weight_row = k * static_cast<int64_t>(size_of(args.weight.dtype));
   const int64_t groups = args.x_scale ? scale_groups(args.x_scale, args.x) : 0;
   const int64_t out_size = static_cast<int64_t>(size_of(args.dtype));
-  // Rows that are whole pages apart would all want the same eight lines of L1: they are copied to where they
-  // lie an odd number of lines apart. So are rows that must be widened.
+  // Rows that are whole or half pages apart would all want the same few lines of L1: they are copied to where
+  // they lie an odd number of lines apart. So are rows that must be widened.
   const bool copied = operand != args.x.dtype || x_row % 2048 == 0;
   // fp8 with a scale for every group of k is copied whole: its parts would not begin with a group.
   const int64_t part = bf16 && !plain && groups == 0 ? part_of(k, gemm.k_part_bf16) : k;

@@ -1,4 +1,5 @@
-"""The loop: resume, guard, checkpoints; the batched text encoder; images made fit for video.
+"""The loop: resume, guard, checkpoints; the batched text encoder; images made fit for video; caches of latents; a model folder
+as the start of a run.
 
 python3 -m training.test_loop
 """
@@ -9,10 +10,16 @@ import tempfile
 
 import torch
 
-from . import networks, text, words
-from .autoencoder_phases import inflate, symmetric
-from .loop import NotFinite, Run, Workers
+from fsvideo import safetensors_io
+
+from . import latents, networks, refined, text, words
+from .adopt import adopt
+from .autoencoder_phases import decoder_phase, inflate, symmetric
+from .loop import Draw, NotFinite, Run, Workers
 from .optim import rate_at
+from .studio import Studio
+
+SHAPES = os.path.join(os.path.dirname(__file__), "../../models/shapes")
 
 
 def small_run(folder, budget, broken=(), workers=1):
@@ -103,8 +110,37 @@ def check_inflate():
     assert still.shape[2] == 9 and (still - before).abs().max() < 1e-9
 
 
+def check_chunks():
+    assert [latents.chunk_number(i, 0) for i in range(3)] == [0, 1, 2]
+    assert [latents.chunk_number(i, 16384) for i in range(3)] == [0, 64, 65]  # the first stays that of unseen clips
+
+
+def check_adopt():
+    """What was adopted is what the folder holds, and a decoder trains on what its refiner made of the clips."""
+    with tempfile.TemporaryDirectory() as folder:
+        adopt(SHAPES, folder, 512)
+        studio = Studio(folder, "cpu", 128, 1)
+        tensors, _ = safetensors_io.load(os.path.join(SHAPES, "refiner", "model.safetensors"))
+        assert all(torch.equal(studio.weights("refiner")[key], value.float()) for key, value in tensors.items())
+        assert studio.clips_seen() == 512
+        kept, latents.CHUNK, refined.CHUNK = latents.CHUNK, 4, 4
+        try:
+            latents.make(studio, 1e-4, log=lambda *_: None)
+            refined.make(studio, 1, log=lambda *_: None)
+        finally:
+            latents.CHUNK = refined.CHUNK = kept
+        found, cached = refined.Refined(studio), latents.Latents(studio)
+        assert len(found) == 4 and found.numbers == cached.numbers
+        near = (cached.normalise(found.latents) - cached.high)[:, :, 1:].square().mean()
+        assert 0.01 < near < 0.6, near  # 1 is the variance of the latents
+        parts, loss, _ = decoder_phase(studio, "decoder")
+        errors = [loss(Draw(1, step, 0, 1, studio.device), 0.0)[0].item() for step in (0, 1)]
+        assert all(0 < error < 1 for error in errors), errors
+
+
 def main():
-    for check in (check_resume, check_learning, check_guard, check_rate, check_text, check_inflate):
+    checks = (check_resume, check_learning, check_guard, check_rate, check_text, check_inflate, check_chunks, check_adopt)
+    for check in checks:
         check()
         print("ok   ", check.__name__.replace("_", " "))
 
