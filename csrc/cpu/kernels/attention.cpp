@@ -127,7 +127,7 @@ ScoreRow look_over(const AttentionTask& task, int64_t query, int64_t key, int64_
   if (task.bias || task.scale <= 0) {  // so that the factor is above 0
     const float* bias = task.bias ? task.bias + query * task.bias_stride + key : nullptr;
     for (int64_t i = 0; i < row.count; i += kLanes) {
-      const Floats add = bias ? load_some(bias + i, count - i) * kLog2E : Floats{};
+      const Floats add = bias && i < count ? load_some(bias + i, count - i) * kLog2E : Floats{};
       store(scores + i, fma(load(scores + i), set(row.factor), add));
     }
     row.factor = 1;
