@@ -151,11 +151,17 @@ constexpr F8Table kF8 = make_f8_table();
 template <class Read>
 void pack_pairs(int64_t cols, int64_t k, uint32_t* panel, const Read& read) {
   constexpr int64_t kStep = 16;
-  uint32_t words[kPanelCols][kStep] = {};
+  alignas(64) uint32_t words[kPanelCols][kStep] = {};
   for (int64_t k0 = 0; k0 < k; k0 += 2 * kStep, panel += kStep * kPanelCols) {
     for (int64_t c = 0; c < cols; c++) read(c, k0, words[c]);
-    for (int64_t i = 0; i < kStep; i++)
-      for (int64_t c = 0; c < kPanelCols; c++) panel[i * kPanelCols + c] = words[c][i];
+    for (int64_t c = 0; c < kPanelCols; c += kLanes)
+      for (int64_t i = 0; i < kStep; i += kLanes) {
+        Words square[kLanes];
+        for (int64_t j = 0; j < kLanes; j++) std::memcpy(&square[j], &words[c + j][i], sizeof(Words));
+        transpose_square(square);
+        for (int64_t j = 0; j < kLanes; j++)
+          std::memcpy(panel + (i + j) * kPanelCols + c, &square[j], sizeof(Words));
+      }
   }
 }
 

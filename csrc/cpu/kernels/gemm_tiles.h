@@ -58,7 +58,7 @@ template <int A, int A1, int B, int B1, int RowTiles, int ColTiles>
 FSV_INLINE inline void tile_step(const TileRows<RowTiles>& a, const char* b) {
   constexpr int64_t kRowB = kPanelCols * 4;
   tile_load<A>(a.at[0], a.stride);
-  tile_load<B>(b, kRowB);
+  tile_load_streamed<B>(b, kRowB);
   tile_dot_bf16<0, A, B>();
   if constexpr (ColTiles == 1) {
     if constexpr (RowTiles > 1) {
@@ -78,7 +78,7 @@ FSV_INLINE inline void tile_step(const TileRows<RowTiles>& a, const char* b) {
       tile_load<A1>(a.at[1], a.stride);
       tile_dot_bf16<2, A1, B>();
     }
-    tile_load<B1>(b + 64, kRowB);
+    tile_load_streamed<B1>(b + 64, kRowB);
     if constexpr (RowTiles > 1) {
       tile_dot_bf16<3, A1, B1>();
       if constexpr (A == A1) tile_load<A>(a.at[0], a.stride);

@@ -121,12 +121,45 @@ static inline Floats rotate(Floats v) {
   return __builtin_shuffle(v, from);
 }
 
+/// Transposes a square of words: lane j of vector i for lane i of vector j.
+static inline void transpose_square(Words (&rows)[kLanes]) {
+#pragma GCC unroll 4
+  for (int step = 1; step < kLanes; step *= 2) {
+    Words low, high;  // lanes of two vectors `step` apart: those of the first count up from 0, of the second
+                      // from kLanes
+    for (int i = 0; i < kLanes; i++) {
+      low[i] = static_cast<uint32_t>(i & step ? kLanes + i - step : i);
+      high[i] = static_cast<uint32_t>(i & step ? kLanes + i : i + step);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++) {
+      if (i & step) continue;
+      const Words a = rows[i], b = rows[i + step];
+      rows[i] = __builtin_shuffle(a, b, low);
+      rows[i + step] = __builtin_shuffle(a, b, high);
+    }
+  }
+}
+
 /// The largest element.
 static inline float largest(Floats v) {
   if constexpr (kLanes > 8) v = max(v, rotate<8>(v));
   if constexpr (kLanes > 4) v = max(v, rotate<4>(v));
   v = max(v, rotate<2>(v));
   return max(v, rotate<1>(v))[0];
+}
+
+/// Whether an element is above `limit`, or NaN.
+static inline bool any_not_below(Floats v, float limit) {
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
+  return _mm512_cmp_ps_mask((__m512)v, (__m512)set(limit), _CMP_NLE_UQ) != 0;
+#elif FSV_ISA_LEVEL >= FSV_LEVEL_AVX2
+  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, (__m256)set(limit), _CMP_NLE_UQ)) != 0;
+#else
+  for (int i = 0; i < kLanes; i++)
+    if (!(v[i] <= limit)) return true;
+  return false;
+#endif
 }
 
 /// The sum of all elements, halves against halves.
@@ -186,18 +219,36 @@ static inline Floats exp2(Floats x) {
   return scale_by_power(fma(q, r, set(1.0f)), n, shifted);
 }
 
-#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
-/// 2^x to a relative error of 7.5e-5, a twenty-fifth of what rounding to bf16 adds: the fraction above the
-/// next lower whole number through a minimax cubic on [0, 1]. -infinity gives 0.
+/// 2^x, exact enough to be rounded to bf16: to a relative error of 7.5e-5, a twenty-fifth of what rounding
+/// adds, where that is cheaper. The fraction above the next lower whole number goes through a minimax cubic
+/// on [0, 1]. -infinity gives 0.
 static inline Floats exp2_coarse(Floats x) {
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512
   constexpr int kAboveFloor = 0x01;
   const Floats r = (Floats)_mm512_maskz_reduce_ps(0xffff, (__m512)x, kAboveFloor);
   Floats q = fma(set(0.07802452147006989f), r, set(0.22606715559959412f));
   q = fma(q, r, set(0.6958335638046265f));
   q = fma(q, r, set(0.9999251961708069f));
   return (Floats)_mm512_maskz_scalef_ps(0xffff, (__m512)q, (__m512)x);  // by 2^floor(x)
-}
+#else
+  return exp2(x);
 #endif
+}
+
+/// Two vectors as bf16, rounded to nearest even; what would be a denormal may become 0. Returns the sum of
+/// what was stored, two neighbours a lane.
+static inline Floats store_bf16_pair(uint16_t* to, Floats first, Floats second) {
+#if FSV_ISA_LEVEL >= FSV_LEVEL_AVX512BF16
+  const auto pairs = (Words)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  std::memcpy(to, &pairs, sizeof pairs);
+#else
+  store_bf16_some(to, first, kLanes);
+  store_bf16_some(to + kLanes, second, kLanes);
+  Words pairs;
+  std::memcpy(&pairs, to, sizeof pairs);
+#endif
+  return (Floats)(pairs << 16) + (Floats)(pairs & 0xffff0000u);
+}
 
 /// 1 / (1 + e^-x)
 static inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exp(-x)); }

@@ -48,6 +48,10 @@ static inline void tile_load(const void* from, int64_t stride) {
                 emulated.sizes.bytes[Tile]);
 }
 template <int Tile>
+static inline void tile_load_streamed(const void* from, int64_t stride) {
+  tile_load<Tile>(from, stride);
+}
+template <int Tile>
 static inline void tile_store(void* to, int64_t stride) {
   for (int r = 0; r < emulated.sizes.rows[Tile]; r++)
     std::memcpy(static_cast<char*>(to) + r * stride, emulated.at[Tile][r], emulated.sizes.bytes[Tile]);
@@ -98,6 +102,12 @@ static inline void tile_zero() {
 template <int Tile>
 static inline void tile_load(const void* from, int64_t stride) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(Tile) : "memory");
+}
+/// The same of what comes from L2 and is not wanted again soon: it takes nobody's place in L1. What products
+/// store stays there, and a store that misses L1 holds up all behind it.
+template <int Tile>
+static inline void tile_load_streamed(const void* from, int64_t stride) {
+  asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(Tile) : "memory");
 }
 template <int Tile>
 static inline void tile_store(void* to, int64_t stride) {
