@@ -73,8 +73,11 @@ void multiply(DType dtype, const RowSource& rows, int64_t count, const char* pan
 void multiply_keys(const AttentionTask& task, const State& s, const Block& block, int64_t first) {
   const int64_t panel_bytes = segment_bytes(task.dtype, task.head_dim);
   const int64_t end = std::min(block.count, first + kStepKeys);
-  const RowSource queries{
-      s.queries + block.row * s.query_stride, {s.query_stride}, task.head_dim, 1, nullptr};
+  const RowSource queries{.base = s.queries + block.row * s.query_stride,
+                          .steps = {s.query_stride},
+                          .k = task.head_dim,
+                          .segments = 1,
+                          .streamed = true};
   for (int64_t key = first; key < end; key += kPanelCols) {
     const char* keys = static_cast<const char*>(task.keys) + (block.key + key) / kPanelCols * panel_bytes;
     multiply(task.dtype, queries, block.rows, keys, std::min(end - key, kPanelCols),
@@ -87,7 +90,11 @@ void multiply_values(const AttentionTask& task, const State& s, const Block& blo
   const DType operand = operand_of(task.dtype);
   const int64_t value_row = kPanelCols * static_cast<int64_t>(size_of(task.dtype));
   const int64_t keys = operand == DType::bf16 ? padded_keys(block.count, operand) : block.count;
-  const RowSource shares{reinterpret_cast<const char*>(s.shares), {kShareStride * 4}, keys, 1, nullptr};
+  const RowSource shares{.base = reinterpret_cast<const char*>(s.shares),
+                         .steps = {kShareStride * 4},
+                         .k = keys,
+                         .segments = 1,
+                         .streamed = true};
   const char* values = static_cast<const char*>(task.values) + block.key * value_row;
   for (int64_t col = 0; col < task.head_dim; col += kPanelCols, values += task.value_panel_stride)
     multiply(task.dtype, shares, block.rows, values, std::min(task.head_dim - col, kPanelCols),

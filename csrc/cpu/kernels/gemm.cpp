@@ -36,6 +36,9 @@ int64_t block_rows(int64_t rows, int64_t most, int64_t group) {
   return (share + group - 1) / group * group;
 }
 
+/// A panel of at most so many bytes stays in L1 from one block of rows to the next.
+constexpr int64_t kPanelInL1 = 16 << 10;
+
 /// Calls into cache what the block one run below will be the first to touch: the last segment's rows (the
 /// newest row of the image under its windows) and the places of its results. Memory is too far away for a
 /// block to wait for it and too irregularly walked for the machine to foresee it.
@@ -93,6 +96,7 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
                        task.segments,
                        task.segment_offsets,
                        task.panel_offsets};
+      source.streamed = panel_bytes > kPanelInL1;
       if (col + kPanelCols < task.cols)
         fetch_ahead(task, row, rows, panel + panel_stride, panel_bytes, source);
       if (row + run < task.rows) fetch_below(task, source.base, rows, place, col);

@@ -28,11 +28,13 @@ struct RowSource {
   Steps steps;
   int64_t k;
   int64_t segments;
-  const int64_t* offsets;
+  const int64_t* offsets = nullptr;
   const int64_t* panel_offsets = nullptr;
   /// What will be wanted from a far cache soon, `ahead_step` bytes with each step of k.
   const char* ahead = nullptr;
   int64_t ahead_step = 0;
+  /// The panel is not wanted again before others have passed through L1.
+  bool streamed = false;
 };
 
 /// Where the sums of a block go: as they are to `sums`, added to what is there if asked to, or, if `rounded`

@@ -54,11 +54,11 @@ struct TileRows {
 
 /// One step of k: tile sums i, j are number i * ColTiles + j. With A == A1 and B == B1 the first tile of A is
 /// loaded twice.
-template <int A, int A1, int B, int B1, int RowTiles, int ColTiles>
+template <int A, int A1, int B, int B1, bool kStreamed, int RowTiles, int ColTiles>
 FSV_INLINE inline void tile_step(const TileRows<RowTiles>& a, const char* b) {
   constexpr int64_t kRowB = kPanelCols * 4;
   tile_load<A>(a.at[0], a.stride);
-  tile_load_streamed<B>(b, kRowB);
+  tile_load<B, kStreamed>(b, kRowB);
   tile_dot_bf16<0, A, B>();
   if constexpr (ColTiles == 1) {
     if constexpr (RowTiles > 1) {
@@ -78,7 +78,7 @@ FSV_INLINE inline void tile_step(const TileRows<RowTiles>& a, const char* b) {
       tile_load<A1>(a.at[1], a.stride);
       tile_dot_bf16<2, A1, B>();
     }
-    tile_load_streamed<B1>(b + 64, kRowB);
+    tile_load<B1, kStreamed>(b + 64, kRowB);
     if constexpr (RowTiles > 1) {
       tile_dot_bf16<3, A1, B1>();
       if constexpr (A == A1) tile_load<A>(a.at[0], a.stride);
@@ -94,7 +94,7 @@ static inline void stage_odd(const char* from, int64_t stride, int64_t rows, int
     _mm512_store_si512(to + r * kTileBytes, _mm512_maskz_loadu_epi16(mask, from + r * stride));
 }
 
-template <int RowTiles, int ColTiles, bool kRest>
+template <int RowTiles, int ColTiles, bool kRest, bool kStreamed>
 static void multiply_tiles(const RowSource& rows, int64_t count, const char* panel, const Target& to) {
   constexpr int kA1 = kRest ? kTileA : kTileA1, kB1 = kRest ? kTileB : kTileB1;
   constexpr int64_t kStepB = kTileRows * kPanelCols * 4;
@@ -129,7 +129,7 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
     for (; k >= 32; k -= 32, b += kStepB) {
       for (int64_t line = 0; line < rows.ahead_step; line += 64) __builtin_prefetch(ahead + line, 0, 2);
       ahead += rows.ahead_step;
-      tile_step<kTileA, kA1, kTileB, kB1, RowTiles, ColTiles>(a, b);
+      tile_step<kTileA, kA1, kTileB, kB1, kStreamed, RowTiles, ColTiles>(a, b);
       a.advance(kTileBytes);
     }
     if constexpr (kRest) {
@@ -141,7 +141,7 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
         }
         a.stride = kTileBytes;
       }
-      tile_step<kTileRestA, kTileRestA, kTileRestB, kTileRestB, RowTiles, ColTiles>(a, b);
+      tile_step<kTileRestA, kTileRestA, kTileRestB, kTileRestB, kStreamed, RowTiles, ColTiles>(a, b);
     }
   }
   each_sum([&](auto tile, float* at) FSV_INLINE { tile_store<tile.value>(at, to.stride * 4); });
@@ -173,15 +173,16 @@ static inline void round_rows(const Target& to, int64_t count, int64_t cols) {
 }
 
 /// Like multiply_rows, for count <= most_rows_bf16(cols).
-template <bool kRest>
+template <bool kRest, bool kStreamed>
 static void multiply_block(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
                            const Target& to) {
   if (cols > 16) {
-    (count > kTileRows ? multiply_tiles<2, 2, kRest> : multiply_tiles<1, 2, kRest>)(rows, count, panel, to);
+    (count > kTileRows ? multiply_tiles<2, 2, kRest, kStreamed>
+                       : multiply_tiles<1, 2, kRest, kStreamed>)(rows, count, panel, to);
   } else {
-    constexpr decltype(&multiply_tiles<1, 1, kRest>) kByTiles[] = {
-        multiply_tiles<1, 1, kRest>, multiply_tiles<2, 1, kRest>, multiply_tiles<3, 1, kRest>,
-        multiply_tiles<4, 1, kRest>};
+    constexpr decltype(&multiply_tiles<1, 1, kRest, kStreamed>) kByTiles[] = {
+        multiply_tiles<1, 1, kRest, kStreamed>, multiply_tiles<2, 1, kRest, kStreamed>,
+        multiply_tiles<3, 1, kRest, kStreamed>, multiply_tiles<4, 1, kRest, kStreamed>};
     kByTiles[(count - 1) / kTileRows](rows, count, panel, to);
   }
   if (to.rounded) round_rows(to, count, cols);
@@ -191,7 +192,9 @@ static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, cons
                                       const Target& to) {
   const int rest = static_cast<int>(rows.k % 32);
   configure_block({static_cast<int>(count < kTileRows ? count : kTileRows), (rest + 1) / 2 * 4});
-  (rest ? multiply_block<true> : multiply_block<false>)(rows, count, panel, cols, to);
+  const auto multiply = rows.streamed ? (rest ? multiply_block<true, true> : multiply_block<false, true>)
+                                      : (rest ? multiply_block<true, false> : multiply_block<false, false>);
+  multiply(rows, count, panel, cols, to);
 }
 static inline void begin_bf16() { configured_block = {}; }
 static inline void end_bf16() { tile_release(); }

@@ -41,15 +41,11 @@ template <int Tile>
 static inline void tile_zero() {
   std::memset(emulated.at[Tile], 0, sizeof emulated.at[Tile]);
 }
-template <int Tile>
+template <int Tile, bool kStreamed = false>
 static inline void tile_load(const void* from, int64_t stride) {
   for (int r = 0; r < emulated.sizes.rows[Tile]; r++)
     std::memcpy(emulated.at[Tile][r], static_cast<const char*>(from) + r * stride,
                 emulated.sizes.bytes[Tile]);
-}
-template <int Tile>
-static inline void tile_load_streamed(const void* from, int64_t stride) {
-  tile_load<Tile>(from, stride);
 }
 template <int Tile>
 static inline void tile_store(void* to, int64_t stride) {
@@ -99,15 +95,14 @@ template <int Tile>
 static inline void tile_zero() {
   asm volatile("tilezero %%tmm%c0" ::"i"(Tile));
 }
-template <int Tile>
+/// `kStreamed`: what comes from L2 and is not wanted again soon takes nobody's place in L1. There stays what
+/// products store; a store that misses L1 holds up everything behind it.
+template <int Tile, bool kStreamed = false>
 static inline void tile_load(const void* from, int64_t stride) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(Tile) : "memory");
-}
-/// The same of what comes from L2 and is not wanted again soon: it takes nobody's place in L1. What products
-/// store stays there, and a store that misses L1 holds up all behind it.
-template <int Tile>
-static inline void tile_load_streamed(const void* from, int64_t stride) {
-  asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(Tile) : "memory");
+  if constexpr (kStreamed)
+    asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(Tile) : "memory");
+  else
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(Tile) : "memory");
 }
 template <int Tile>
 static inline void tile_store(void* to, int64_t stride) {
