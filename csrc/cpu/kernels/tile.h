@@ -4,11 +4,13 @@
 // multiply-add, then both added to the accumulator; denormals count as zero).
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 
 #include "cpu/isa.h"
+#if FSV_AMX_EMULATED
+#include <immintrin.h>
+#endif
 
 namespace fsv::cpu::FSV_ISA {
 
@@ -53,35 +55,40 @@ static inline void tile_store(void* to, int64_t stride) {
     std::memcpy(static_cast<char*>(to) + r * stride, emulated.at[Tile][r], emulated.sizes.bytes[Tile]);
 }
 
-static inline float flushed(float value) {
-  return std::fabs(value) < 0x1p-126f ? std::copysign(0.0f, value) : value;
-}
-static inline float tile_bf16(const uint8_t* from) {
-  uint16_t half;
-  std::memcpy(&half, from, 2);
-  const uint32_t bits = uint32_t{half} << 16;
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return flushed(value);
+/// Denormals to zeros of their sign.
+static inline __m512 flushed(__m512 values) {
+  constexpr int kDenormal = 0x20;
+  return _mm512_mask_and_ps(values, _mm512_fpclass_ps_mask(values, kDenormal), values, _mm512_set1_ps(-0.0f));
 }
 
 /// Sum += A B: A rows of pairs, B as many rows of pairs for each column.
+static void emulated_dot(int sum, int a, int b) {
+  const TileSizes& sizes = emulated.sizes;
+  const __mmask16 columns = static_cast<__mmask16>((1u << sizes.bytes[sum] / 4) - 1);
+  const auto even_of = [](__m512i pairs) {
+    return flushed(_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)));
+  };
+  const auto odd_of = [](__m512i pairs) {
+    return flushed(_mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-0x10000))));
+  };
+  for (int r = 0; r < sizes.rows[sum]; r++) {
+    __m512 even = _mm512_setzero_ps(), odd = even;
+    for (int k = 0; k < sizes.bytes[a] / 4; k++) {
+      int pair;
+      std::memcpy(&pair, &emulated.at[a][r][4 * k], 4);
+      const __m512i x = _mm512_set1_epi32(pair), y = _mm512_loadu_si512(emulated.at[b][k]);
+      even = flushed(_mm512_fmadd_ps(even_of(x), even_of(y), even));
+      odd = flushed(_mm512_fmadd_ps(odd_of(x), odd_of(y), odd));
+    }
+    uint8_t* at = emulated.at[sum][r];
+    const __m512 total =
+        flushed(_mm512_add_ps(flushed(_mm512_loadu_ps(at)), flushed(_mm512_add_ps(even, odd))));
+    _mm512_mask_storeu_ps(at, columns, total);
+  }
+}
 template <int Sum, int A, int B>
 static inline void tile_dot_bf16() {
-  const TileSizes& sizes = emulated.sizes;
-  for (int r = 0; r < sizes.rows[Sum]; r++)
-    for (int c = 0; c < sizes.bytes[Sum] / 4; c++) {
-      float even = 0, odd = 0;
-      for (int k = 0; k < sizes.bytes[A] / 4; k++) {
-        const uint8_t *a = &emulated.at[A][r][4 * k], *b = &emulated.at[B][k][4 * c];
-        even = flushed(std::fma(tile_bf16(a), tile_bf16(b), even));
-        odd = flushed(std::fma(tile_bf16(a + 2), tile_bf16(b + 2), odd));
-      }
-      float total;
-      std::memcpy(&total, &emulated.at[Sum][r][4 * c], 4);
-      total = flushed(flushed(total) + flushed(even + odd));
-      std::memcpy(&emulated.at[Sum][r][4 * c], &total, 4);
-    }
+  emulated_dot(Sum, A, B);
 }
 
 #else
