@@ -12,9 +12,10 @@ from fsvideo.autoencoder import Upsample
 from fsvideo.layers import Conv
 
 from . import fast, networks
-from .clips import clips_of, draw_clips, seen, to_tensors
+from .clips import clips_of, draw_clips, draw_scenes, seen, to_tensors
 from .loop import precision
 from .losses import quality, video_loss
+from .perceptual import ShapeNet, perceptual_loss
 from .render import render
 from .scenes import HELD_OUT, scene_of
 
@@ -105,31 +106,33 @@ class Autoencoder:
 
         return loss
 
-    def decoder_loss(self, encoder, decoder, refined=()):
-        """`refined` latents, where there are some, in every second step."""
+    def decoder_loss(self, encoder, decoder, shape_net, refined=()):
+        """`refined` latents, where there are some, in three of four steps."""
 
         def encoded(draw):
-            small = draw.step % 4 == 3
+            small = draw.step % 8 == 3
             count, size = (4 * self.batch, self.size // 2) if small else (self.batch, self.size)
-            video, mask = draw_clips(draw, count, size, 17)
+            scenes = draw_scenes(draw, count)
+            video, mask = clips_of(draw, scenes, size, 17)
             with torch.no_grad():
                 latents, features = encoder(seen(video, draw).contiguous(memory_format=fast.LAST))
-            return video, mask, as_generated(latents.float(), draw), features
+            return scenes, video, mask, as_generated(latents.float(), draw), features
 
         def generated(draw):
             latents, scenes = refined.draw(draw, self.batch)
             video, mask = clips_of(draw, scenes, self.size, 17)
             with torch.no_grad():
                 _, features = encoder(seen(video[:, :, :1], draw).contiguous(memory_format=fast.LAST))
-            return video, mask, latents, features
+            return scenes, video, mask, latents, features
 
         def loss(draw, fraction):
             with precision(self.device):
-                make = generated if len(refined) and draw.step % 2 == 0 else encoded
-                video, mask, latents, features = make(draw)
+                make = generated if len(refined) and draw.step % 4 != 3 else encoded
+                scenes, video, mask, latents, features = make(draw)
                 output = decode(decoder, latents, features, draw)
             error = video_loss(output, video, mask, sharpness(fraction))
-            return error, {"error": error.item()}
+            unlike, told = perceptual_loss(shape_net, output, video, draw, scenes)
+            return error + unlike, {"error": error.item(), "unlike": unlike.item(), "told": told}
 
         return loss
 
@@ -187,7 +190,10 @@ def decoder_phase(studio, name):
     work = Autoencoder(studio.size, studio.device, studio.batch("autoencoder"))
     from .refined import Refined  # which needs the networks that are trained behind this one
 
-    return {name: decoder}, work.decoder_loss(encoder, decoder, Refined(studio)), work.score(encoder, decoder)
+    if not studio.has("shape_net"):
+        raise ValueError("a decoder learns from what can tell shapes: run `--stage shapes` first")
+    shape_net = studio.network("shape_net").requires_grad_(False)
+    return {name: decoder}, work.decoder_loss(encoder, decoder, shape_net, Refined(studio)), work.score(encoder, decoder)
 
 
 def open_attention(decoder):
@@ -200,7 +206,10 @@ def open_attention(decoder):
 
 
 def build_network(name):
-    """`networks.build`, and the decoder of the symmetric autoencoder."""
+    """`networks.build`, and what only training needs: the decoder of the symmetric autoencoder, and what tells shapes."""
     if name == "decoder_symmetric":
         return symmetric(networks.build("decoder"))
+    if name == "shape_net":
+        torch.manual_seed(1)
+        return ShapeNet()
     return networks.build(name)

@@ -36,7 +36,12 @@ def cropped(clip, rng, size):
 
 def draw_clips(draw, count, size, frames, crop=None):
     """A worker's clips: `frames` neighbouring frames of rendered scenes, cut to `crop` if given."""
-    return clips_of(draw, [scene_of(draw.clip(i, count)) for i in range(count)], size, frames, crop)
+    return clips_of(draw, draw_scenes(draw, count), size, frames, crop)
+
+
+def draw_scenes(draw, count):
+    """A worker's scenes of a step."""
+    return [scene_of(draw.clip(i, count)) for i in range(count)]
 
 
 def clips_of(draw, scenes, size, frames, crop=None):

@@ -12,11 +12,15 @@ import torch
 
 from fsvideo import safetensors_io
 
-from . import latents, networks, refined, text, words
+from . import latents, networks, perceptual, refined, text, words
 from .adopt import adopt
 from .autoencoder_phases import decoder_phase, inflate, symmetric
+from .clips import to_tensors
 from .loop import Draw, NotFinite, Run, Workers
 from .optim import rate_at
+from .render import render
+from .scenes import SHAPES as NAMES
+from .scenes import scene_of
 from .studio import Studio
 
 SHAPES = os.path.join(os.path.dirname(__file__), "../../models/shapes")
@@ -133,14 +137,51 @@ def check_adopt():
         assert len(found) == 4 and found.numbers == cached.numbers
         near = (cached.normalise(found.latents) - cached.high)[:, :, 1:].square().mean()
         assert 0.01 < near < 0.6, near  # 1 is the variance of the latents
+        try:
+            decoder_phase(studio, "decoder")
+            raise AssertionError("a decoder was about to learn from a network that knows nothing")
+        except ValueError as error:
+            assert "--stage shapes" in str(error)
+        torch.save(studio.network("shape_net").state_dict(), studio.path("networks", "shape_net.pt"))
         parts, loss, _ = decoder_phase(studio, "decoder")
         errors = [loss(Draw(1, step, 0, 1, studio.device), 0.0)[0].item() for step in (0, 1)]
         assert all(0 < error < 1 for error in errors), errors
 
 
+def check_perceptual():
+    """Crops follow the shape; a few steps teach its name; what is blurred is unlike, and pixels are told how to change."""
+    with tempfile.TemporaryDirectory() as folder:
+        studio, draw = Studio(folder, "cpu", 64, 1), Draw(1, 0, 0, 1, torch.device("cpu"))
+        scenes = [scene_of(number, "right", 2) for number in (3, 4)]
+        video, mask = to_tensors([render(scene, 64) for scene in scenes], studio.device)
+        clips, places, names = perceptual.boxes(draw, scenes)
+        assert clips.tolist() == [0, 0, 1, 1] and places.shape == (4, 17, 3)
+        assert [NAMES[n] for n in names] == [shape["shape"] for scene in scenes for shape in scene["shapes"]]
+        middle = perceptual.crops(mask.float(), clips, places)[:, 0, 14:18, 14:18]  # every shape covers its centre's surroundings
+        assert middle.shape[0] == 68 and middle.mean((1, 2)).min() > 0.9, middle.mean((1, 2)).min()
+        corner = perceptual.crops(mask.float(), clips[:1], places[:1])[:, 0, 0, 0]
+        assert corner.max() < 0.5
+
+        run = quiet(Run("shapes", 12, *perceptual.shape_phase(studio)[:2], folder, studio.workers, 1.0))
+        first, run.elapsed = run.gradients()[0], 0.2  # of a second: the rate is at its highest
+        for _ in range(30):
+            run.update(run.gradients()[2])
+            run.step += 1
+        last = run.gradients()[0]
+        assert first > 1.2 and last < 0.8 * first, (first, last)
+
+        network = run.networks["shape_net"]
+        same, _ = perceptual.perceptual_loss(network, video, video, draw, scenes)
+        blurred = torch.nn.functional.avg_pool3d(video, (1, 9, 9), 1, (0, 4, 4)).requires_grad_()
+        unlike, _ = perceptual.perceptual_loss(network, blurred, video, draw, scenes)
+        (slope,) = torch.autograd.grad(unlike, blurred)
+        near = torch.nn.functional.max_pool3d(mask, (1, 25, 25), 1, (0, 12, 12)) > 0
+        assert unlike > same + 0.01 and slope.abs().sum() > 0 and slope[~near.expand_as(slope)].abs().sum() == 0
+
+
 def main():
     checks = (check_resume, check_learning, check_guard, check_rate, check_text, check_inflate, check_chunks, check_adopt)
-    for check in checks:
+    for check in (*checks, check_perceptual):
         check()
         print("ok   ", check.__name__.replace("_", " "))
 

@@ -18,19 +18,21 @@ from . import fast, latents, refined
 from .autoencoder_phases import decoder_phase, symmetric_phase
 from .dit_phases import base_phase, refiner_phase, upsampler_phase
 from .loop import Run
+from .perceptual import shape_phase
 from .studio import Studio
 
 # name: (seed, minutes on two CPU cores, minutes on a GPU, highest rate, what makes it)
 PHASES = {
     "images": (1, 10, 3, 0.7, lambda s: symmetric_phase(s, True)),
     "video": (2, 26, 14, 0.35, lambda s: symmetric_phase(s, False)),
+    "shapes": (12, 2, 1, 1.0, shape_phase),
     "decoder": (3, 8, 8, 0.3, lambda s: decoder_phase(s, "decoder")),
     "latents": (5, 4, 3, 0.0, latents.make),
     "base": (6, 8, 8, 1.0, base_phase),
     "upsampler": (7, 2, 3, 1.0, upsampler_phase),
     "refiner": (8, 6, 8, 1.0, refiner_phase),
     "refined": (10, 2, 1, 0.0, refined.make),
-    "decoder_in_use": (11, 4, 4, 0.3, lambda s: decoder_phase(s, "decoder")),
+    "decoder_in_use": (11, 4, 4, 0.2, lambda s: decoder_phase(s, "decoder")),
     "decoder_lite": (4, 5, 6, 0.5, lambda s: decoder_phase(s, "decoder_lite")),
     "base_plain": (9, 8, 6, 1.0, lambda s: base_phase(s, memory=False)),
 }
