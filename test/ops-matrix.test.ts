@@ -470,6 +470,7 @@ for (const dtype of floats) {
     [1, 15, 300, 1, 128],
     [1, 3, 40, 1, 257],
     [1, 2, 1030, 1, 16],
+    [1, 70, 1100, 1, 33], // several blocks of queries, more keys than one pass takes
   ] as AttentionCase['size'][])
     attention(`${dtype} [${size}]`, () => judgeAttention({ size, dtype }))
 

@@ -80,20 +80,21 @@ struct Softmax {
       for (int64_t row = 0; row < block.rows; row++) soften<true>(row);
       return;
     }
-    for (int64_t row = 0; row < block.rows; row++) prepare(row);
-    factor = 1;
+    const bool scales = task.bias || task.scale <= 0;  // so that the factor is above 0
+    for (int64_t row = 0; row < block.rows; row++) prepare(row, scales);
+    if (scales) factor = 1;
     for (int64_t row = 0; row < block.rows; row++) soften<false>(row);
   }
 
  private:
   static constexpr int64_t kVectors = kStepKeys / kLanes;
 
-  /// Adds the bias, in units of log2, and fills up with keys that count for nothing.
-  void prepare(int64_t row) {
+  /// Scales and adds the bias, in units of log2, and fills up with keys that count for nothing.
+  void prepare(int64_t row, bool scales) {
     float* at = s.scores + row * kScoreStride;
     const float* bias =
         task.bias ? task.bias + (block.row + row) * task.bias_stride + block.key + first : nullptr;
-    for (int64_t i = 0; i < padded; i += kLanes) {
+    for (int64_t i = 0; scales && i < padded; i += kLanes) {
       const Floats add = bias && i < count ? load_some(bias + i, count - i) * kLog2E : Floats{};
       store(at + i, fma(load(at + i), set(factor), add));
     }
