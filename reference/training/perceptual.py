@@ -19,7 +19,8 @@ REACH = 1.35  # half of a crop's side in radii of the shape, whose points reach 
 JITTER = 0.2  # crops lie beside the shape's centre by up to so many radii
 CLIPS = 48  # in a step of teaching
 WIDTHS = (16, 32, 64, 64)
-FEATURE_WEIGHT, NAME_WEIGHT = 0.3, 0.06  # beside losses.video_loss, whose value is about 0.3
+FEATURE_WEIGHT, NAME_WEIGHT = 0.3, 0.12  # beside losses.video_loss, whose value is about 0.3
+FIRST_FRAME, LAST_FRAME = 0.4, 1.6  # what a clip's first and last frame count; the farther from the picture, the harder
 
 
 class ShapeNet(nn.Module):
@@ -72,15 +73,17 @@ def perceptual_loss(network, output, video, draw, scenes):
     """-> (loss, share of the crops whose shape is told). Distance of features, normalised over the channels as in LPIPS, and
     cross-entropy of the name."""
     clips, places, names = boxes(draw, scenes)
-    names = names.repeat_interleave(places.shape[1])
+    count, frames = places.shape[:2]
+    names = names.repeat_interleave(frames)
+    weight = torch.linspace(FIRST_FRAME, LAST_FRAME, frames, device=video.device).repeat(count)
     logits, features = network(crops(output, clips, places))
     with torch.no_grad():
         _, wanted = network(crops(video, clips, places))
     distance = sum(
-        (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean() for a, b in zip(features, wanted)
+        (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean((1, 2)) for a, b in zip(features, wanted)
     )
-    loss = FEATURE_WEIGHT * distance + NAME_WEIGHT * F.cross_entropy(logits, names)
-    return loss, (logits.argmax(1) == names).float().mean().item()
+    loss = FEATURE_WEIGHT * distance + NAME_WEIGHT * F.cross_entropy(logits, names, reduction="none")
+    return (weight * loss).mean(), (logits.argmax(1) == names).float().mean().item()
 
 
 def spoiled(x, draw):
