@@ -4,12 +4,12 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { root } from './jobs.mjs'
+import { opsOn } from './suites.mjs'
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
 const require = createRequire(import.meta.url)
 const addon = path.join(root, 'build-cmake/sanitized/fsvideo.node')
-const run = (args, env = {}) => {
+const node = (args, env = {}) => {
   const { status } = spawnSync(process.execPath, args, {
     stdio: 'inherit',
     cwd: root,
@@ -21,21 +21,16 @@ const run = (args, env = {}) => {
 const native = require('node-gyp-build')(root)
 const isas = native.isas().filter((isa) => isa !== 'amx')
 const emulates = isas.includes('avx512bf16') // whose arithmetic the emulation is made of
-run(['scripts/cmake-build.cjs', addon], {
+node(['scripts/cmake-build.cjs', addon], {
   FSV_SANITIZE: '1',
   ...(emulates ? { FSV_AMX_EMULATION: '1' } : {}),
 })
 
 // Node itself is not instrumented, so the run-time library must come first; leaks of Node's own are not ours to report.
-const library = execFileSync('g++', ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim()
-const environment = {
+await opsOn([...isas, ...(emulates ? ['amx'] : [])], {
   FSVIDEO_ADDON: addon,
-  LD_PRELOAD: library,
+  LD_PRELOAD: execFileSync('g++', ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim(),
   ASAN_OPTIONS: 'detect_leaks=0:halt_on_error=1',
   UBSAN_OPTIONS: 'print_stacktrace=1',
-}
-for (const isa of [...isas, ...(emulates ? ['amx'] : [])]) {
-  console.log(`\n== ops on ${isa}, sanitized`)
-  run(['scripts/test.mjs', '^ops-.*\\.test\\.ts$'], { ...environment, FSVIDEO_CPU_ISA: isa })
-}
-run(['test/native/run.mjs', '--sanitize'])
+})
+node(['test/native/run.mjs', '--sanitize'])

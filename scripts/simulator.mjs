@@ -5,15 +5,13 @@
 //   node scripts/simulator.mjs [--only NAME] [--no-mutants] [--update]
 //
 // --update writes into the lists by which check each mutant was caught. `--only runner` tests this file alone.
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { inParallel, root, run } from './jobs.mjs'
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
 const folder = path.join(root, 'test/simulator')
-const jobs = 2
 const timeout = 120_000 // ms that a program may run
 
 const { values: args } = parseArgs({
@@ -30,47 +28,12 @@ const build = path.join(
   ['simulator', ...variants.map((v) => v.slice(4).toLowerCase())].join('-'),
 )
 
-/** Runs a command; resolves with its exit code (or signal's name), output and seconds. */
-function run(command, options, limit, env = {}) {
-  return new Promise((resolve) => {
-    const start = process.hrtime.bigint()
-    const child = spawn(command, options, { cwd: root, timeout: limit, env: { ...process.env, ...env } })
-    let output = ''
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
-    child.on('error', (error) => resolve({ code: error.code, output: error.message, seconds: 0 }))
-    child.on('close', (code, signal) => {
-      const seconds = Number(process.hrtime.bigint() - start) / 1e9
-      resolve({ code: signal ?? code, output, seconds })
-    })
-  })
-}
-
-/** Calls work(item) for all items, a few at once, and done(result) in the items' order. */
-async function inParallel(items, work, done) {
-  const pending = []
-  let next = 0
-  let reported = 0
-  const results = new Array(items.length)
-  const worker = async () => {
-    while (next < items.length) {
-      const i = next++
-      results[i] = await work(items[i])
-      while (results[reported]) done(results[reported++])
-    }
-  }
-  for (let i = 0; i < jobs; i++) pending.push(worker())
-  await Promise.all(pending)
-}
-
 function buildPrograms(targets) {
   const configure = ['-S', folder, '-B', build, ...variants.map((name) => `-D${name}=ON`)]
   if (!existsSync(path.join(build, 'CMakeCache.txt')) && spawnSync('ninja', ['--version']).status === 0) {
     configure.push('-G', 'Ninja')
   }
-  const steps = [
-    configure,
-    ['--build', build, '--parallel', String(jobs), ...targets.flatMap((t) => ['--target', t])],
-  ]
+  const steps = [configure, ['--build', build, '--parallel', '2', ...targets.flatMap((t) => ['--target', t])]]
   for (const step of steps) {
     const { status, stdout, stderr } = spawnSync('cmake', step, { encoding: 'utf8' })
     if (status !== 0) throw new Error(`cmake ${step.join(' ')}\n${stdout}${stderr}`)
@@ -124,7 +87,7 @@ async function runMutant({ kernel, test, sources, mutant, index }) {
   const library = path.join(build, 'libsimulator.a')
   const compiled = await run(compiler, [...shared, ...includes, ...compile, test, library, '-o', program])
   if (compiled.code !== 0) return result('does not compile', compiled.output)
-  const ran = await run(program, [], timeout, { FSVIDEO_FIRST_FAILURE: '1' })
+  const ran = await run(program, [], { limit: timeout, env: { FSVIDEO_FIRST_FAILURE: '1' } })
   rmSync(place, { recursive: true })
   if (ran.code === 0) return result('survived')
   const kind = ran.code === 'SIGTERM' ? 'timeout' : kindOf(ran)
@@ -171,7 +134,7 @@ async function main() {
     programs,
     async (program) => ({
       program,
-      ...(await run(path.join(build, program.kind, program.name), [], timeout)),
+      ...(await run(path.join(build, program.kind, program.name), [], { limit: timeout })),
     }),
     ({ program, code, output, seconds }) => {
       const name = `${program.kind}/${program.name}`

@@ -5,15 +5,14 @@
 //
 // The probe (the PTX wrappers and the simulator's model against the hardware), every op against fp64, what a device promises,
 // every network against PyTorch, the pipeline against the CPU, and the ops once more under compute-sanitizer where it is installed.
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { devices } from '../lib/device.js'
+import { inParallel, root, run } from './jobs.mjs'
+import { uvu } from './suites.mjs'
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
 const { values: options } = parseArgs({
   options: {
     device: { type: 'string' },
@@ -22,18 +21,8 @@ const { values: options } = parseArgs({
   },
 })
 
-/** Runs a program; what it says is shown when it fails. */
-function run(command, args, env = {}) {
-  return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: root, env: { ...process.env, NO_COLOR: '1', ...env } })
-    let output = ''
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
-    child.on('error', (error) => resolve({ ok: false, output: error.message }))
-    child.on('close', (code) => resolve({ ok: code === 0, output }))
-  })
-}
-
-const nodeRun = (args, env) => run(process.execPath, args, env)
+/** Runs Node.js; what it says is shown when it fails. */
+const nodeRun = (args, env) => run(process.execPath, args, { env: { NO_COLOR: '1', ...env } })
 
 const found = options.device?.startsWith('sim')
   ? []
@@ -47,40 +36,37 @@ const environment = { FSVIDEO_TEST_DEVICE: device }
 if (simulated) {
   environment.FSVIDEO_ADDON = path.join(root, 'build-cmake/simulator/fsvideo.node')
   const built = await nodeRun(['scripts/cmake-build.cjs', environment.FSVIDEO_ADDON], { FSV_SIMULATOR: '1' })
-  if (!built.ok) {
+  if (built.code !== 0) {
     console.error(built.output)
     process.exit(1)
   }
 }
 
-const uvu =
+const suite =
   (pattern, env = {}) =>
   () =>
-    nodeRun(['--import', 'tsx', path.join(root, 'node_modules/uvu/bin.js'), 'test', pattern], {
-      ...environment,
-      ...env,
-    })
+    nodeRun(uvu(pattern), { ...environment, ...env })
 /** On simulated cards: the checkers have seen the kernels in the op tests, and here they would take hours. */
 const unchecked = simulated ? { FSVIDEO_SIM: 'check=0,threads=2' } : {}
 
 const steps = [['probe: wrappers and the model of the simulator', probe]]
-const ops = ['rows', 'elements', 'memory', 'move', 'matrix', 'conv']
+const ops = ['rows', 'elements', 'memory', 'move', 'attention', 'linear', 'conv']
 // sim:2 has the portable kernels alone.
 for (const family of simulated ? ['sim', 'sim:2'] : [device])
   for (const name of ops)
     steps.push([
       `ops-${name} against fp64 on ${family}`,
-      uvu(`^ops-${name}\\.test`, { FSVIDEO_TEST_DEVICE: family }),
+      suite(`^ops-${name}\\.test`, { FSVIDEO_TEST_DEVICE: family }),
     ])
 steps.push(
-  ['what a device promises', uvu('^device\\.test', unchecked)],
-  ['what traces and profiles tell', uvu('^(trace|profile)\\.test', unchecked)],
-  ['transformers and encoders against PyTorch', uvu('^models-goldens\\.test', unchecked)],
-  ['the autoencoder against PyTorch', uvu('^goldens-autoencoder\\.test', unchecked)],
-  ['the pipeline against the CPU, and around it', uvu('^cards-against-cpu\\.test', unchecked)],
+  ['what a device promises', suite('^device\\.test', unchecked)],
+  ['what traces and profiles tell', suite('^(trace|profile)\\.test', unchecked)],
+  ['transformers and encoders against PyTorch', suite('^models-goldens\\.test', unchecked)],
+  ['the autoencoder against PyTorch', suite('^goldens-autoencoder\\.test', unchecked)],
+  ['the pipeline against the CPU, and around it', suite('^cards-against-cpu\\.test', unchecked)],
 )
-steps.push(['bench measures, on simulated cards counts', uvu('^bench-command\\.test')])
-if (simulated) steps.push(['cards that fail', uvu('^simulated-cards\\.test')])
+steps.push(['bench measures, on simulated cards counts', suite('^bench-command\\.test')])
+if (simulated) steps.push(['cards that fail', suite('^simulated-cards\\.test')])
 else if (!options['no-sanitizer'])
   for (const tool of ['memcheck', 'racecheck'])
     steps.push([`compute-sanitizer ${tool} over the ops`, () => sanitizer(tool)])
@@ -90,12 +76,12 @@ async function probe() {
   if (simulated) return nodeRun(['scripts/simulator.mjs', '--only', 'probe', '--no-mutants'])
   const folder = path.join(root, 'build-cmake/release')
   const built = await run('cmake', ['--build', folder, '--target', 'fsvideo-probe'])
-  if (!built.ok) return built
+  if (built.code !== 0) return built
   const program = ['fsvideo-probe', 'Release/fsvideo-probe']
     .map((name) => path.join(folder, name))
     .find(existsSync)
   const index = /:(\d+)$/.exec(device)?.[1] ?? '0'
-  return run(program, [], { CUDA_VISIBLE_DEVICES: index })
+  return run(program, [], { env: { CUDA_VISIBLE_DEVICES: index } })
 }
 
 function sanitizer(tool) {
@@ -103,35 +89,35 @@ function sanitizer(tool) {
     (name) => spawnSync(name, ['--version']).status === 0,
   )
   if (!program) return { skipped: 'compute-sanitizer is not installed' }
-  const test = [process.execPath, '--import', 'tsx', 'node_modules/uvu/bin.js', 'test', '^ops-.*\\.test']
+  const test = [process.execPath, ...uvu('^ops-.*\\.test')]
   const args = ['--tool', tool, '--error-exitcode', '1', '--target-processes', 'all', ...test]
-  return run(program, args, environment)
+  return run(program, args, { env: environment })
 }
 
 /** What a suite says of itself, and whether it may be believed: uvu calls it a success when a suite did not begin. */
-function judged({ ok, output, skipped }) {
+function judged({ code, output, skipped }) {
   if (skipped) return ['not run', skipped]
   const [, passed] = /Passed:\s+(\d+)/.exec(output) ?? []
-  return [ok && passed !== '0' ? 'ok' : 'FAILED', passed ? `${passed} tests` : '']
+  return [code === 0 && passed !== '0' ? 'ok' : 'FAILED', passed ? `${passed} tests` : '']
 }
 
 const wanted = steps.filter(([name]) => new RegExp(options.only).test(name))
 const rows = wanted.map(([name, act]) => ({ name, act }))
 // A real card is alone with each step; of simulated ones two find room, and take the long steps first, which are last.
-const queue = (simulated ? rows.toReversed() : rows).values()
-await Promise.all(
-  Array.from({ length: simulated ? Math.min(2, os.availableParallelism()) : 1 }, async () => {
-    for (const row of queue) {
-      const began = performance.now()
-      const answer = await row.act()
-      row.seconds = (performance.now() - began) / 1e3
-      ;[row.result, row.note] = judged(answer)
-      console.log(`${row.result.padEnd(8)} ${row.seconds.toFixed(0).padStart(4)} s  ${row.name}`)
-      if (row.result !== 'FAILED') continue
-      process.exitCode = 1
-      console.error(answer.output)
-    }
-  }),
+await inParallel(
+  simulated ? rows.toReversed() : rows,
+  async (row) => {
+    const began = performance.now()
+    const answer = await row.act()
+    row.seconds = (performance.now() - began) / 1e3
+    ;[row.result, row.note] = judged(answer)
+    console.log(`${row.result.padEnd(8)} ${row.seconds.toFixed(0).padStart(4)} s  ${row.name}`)
+    if (row.result !== 'FAILED') return
+    process.exitCode = 1
+    console.error(answer.output)
+  },
+  undefined,
+  simulated ? undefined : 1,
 )
 const width = Math.max(...rows.map(({ name }) => name.length))
 console.log(`\n${device}${description ? `, ${description}` : ''}`)

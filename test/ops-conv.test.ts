@@ -1,7 +1,7 @@
 /**
- * conv3d (and the packing of its weights) and linearAttention against their formulas. The convolutions are chosen around what the
- * CPU does differently: products over panels of 32 outputs, few outputs, one channel a group, groups merged to fill a panel, few
- * channels with the rows of a window folded into them, 1x1 without a copy; and around the edges of its tiles.
+ * conv3d and the packing of its weights against their formulas. The convolutions are chosen around what the CPU does differently:
+ * products over panels of 32 outputs, few outputs, one channel a group, groups merged to fill a panel, few channels with the rows of
+ * a window folded into them, 1x1 without a copy; and around the edges of its tiles.
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -19,8 +19,6 @@ const open = async () => {
   device = await openTestDevice()
 }
 const close = () => device.dispose()
-
-// ---------------------------------------------------------------------------------------------------------------- conv3d
 
 const conv = suite('conv3d')
 conv.before(open)
@@ -546,88 +544,3 @@ conv('empty tensors give empty tensors', async () => {
 })
 
 conv.run()
-
-// ------------------------------------------------------------------------------------------------------- linearAttention
-
-const attention = suite('linearAttention')
-attention.before(open)
-attention.after(close)
-
-function makeAttention(shape: number[], headDim: number, dtype: DType, seed: number, shift = 0) {
-  const tokens = shape.at(-2)!
-  const channels = shape.at(-1)!
-  const heads = channels / (3 * headDim)
-  const frames = sizeOf(shape.slice(0, -2))
-  const values = new Random(seed).array(sizeOf(shape), dtype, 1, shift)
-  const eps = 1e-15
-  const reference = (r: Round): number[] => {
-    const y = new Array<number>(frames * tokens * heads * headDim)
-    for (let f = 0; f < frames; f++)
-      for (let h = 0; h < heads; h++) {
-        const at = (n: number, part: number, i: number) =>
-          values[(f * tokens + n) * channels + (h * 3 + part) * headDim + i]!
-        const relu = (v: number) => Math.max(v, 0)
-        const sums = Array.from({ length: headDim }, () => new Array<number>(headDim + 1).fill(0))
-        for (let n = 0; n < tokens; n++)
-          for (let i = 0; i < headDim; i++)
-            for (let j = 0; j <= headDim; j++)
-              sums[i]![j] = r(sums[i]![j]! + r(relu(at(n, 1, i)) * (j < headDim ? at(n, 2, j) : 1)))
-        for (let n = 0; n < tokens; n++)
-          for (let j = 0; j < headDim; j++) {
-            let over = 0
-            let under = 0
-            for (let i = 0; i < headDim; i++) {
-              over = r(over + r(relu(at(n, 0, i)) * sums[i]![j]!))
-              under = r(under + r(relu(at(n, 0, i)) * sums[i]![headDim]!))
-            }
-            y[((f * tokens + n) * heads + h) * headDim + j] = r(over / r(under + eps))
-          }
-      }
-    return y
-  }
-  const out = [...shape.slice(0, -1), channels / 3]
-  return { values, reference, out, qkv: upload(device, values, shape, dtype) }
-}
-
-for (const dtype of floats)
-  for (const [shape, headDim] of [
-    [[1, 1, 3], 1],
-    [[2, 5, 24], 8],
-    [[1, 3, 70, 192], 32],
-    [[2, 65, 3 * 2 * 17], 17],
-    [[130, 3 * 64], 64],
-    [[1, 2, 9, 3 * 96], 96],
-  ] as [number[], number][])
-    attention(`${dtype} [${shape}], heads of ${headDim}`, async () => {
-      const made = makeAttention(shape, headDim, dtype, 20)
-      await judge(ops.linearAttention(made.qkv, { headDim }), made.out, made.reference, `${shape}`)
-    })
-
-for (const dtype of floats) {
-  attention(`${dtype}: nothing positive in q or k gives zeros, not NaN`, async () => {
-    const made = makeAttention([1, 20, 96], 32, dtype, 21, -10)
-    await judge(
-      ops.linearAttention(made.qkv),
-      made.out,
-      (r) => made.reference(r).map((v) => v + 0),
-      'negative',
-    )
-    await judge(ops.linearAttention(made.qkv), made.out, () => new Array<number>(20 * 32).fill(0), 'zeros')
-  })
-
-  attention(`${dtype}: frames do not see each other, threads change nothing`, async () => {
-    const made = makeAttention([3, 70, 192], 32, dtype, 22)
-    const all = ops.linearAttention(made.qkv)
-    for (let f = 0; f < 3; f++)
-      await sameBits(ops.linearAttention(made.qkv.slice(0, f, f + 1)), all.slice(0, f, f + 1), `frame ${f}`)
-    const other = await openTestDevice({ threads: 3 })
-    try {
-      const y = ops.linearAttention(upload(other, made.values, [3, 70, 192], dtype))
-      await sameBits(y, all, 'three threads')
-    } finally {
-      other.dispose()
-    }
-  })
-}
-
-attention.run()

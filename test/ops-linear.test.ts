@@ -1,7 +1,7 @@
 /**
- * linear, attention and the packing of linear weights against their formulas, at sizes around and far from those of the kernels'
- * blocks (14 x 32, 32 x 32, 6 x 16, 4 x 8; 256 keys); and that a row's bits depend on nothing but the row: not on how many there
- * are, nor on the threads, nor on whether the weight was packed before.
+ * linear and the packing of its weights against their formulas, at sizes around and far from those of the kernels' blocks (14 x 32,
+ * 32 x 32, 6 x 16, 4 x 8); and that a row's bits depend on nothing but the row: not on how many there are, nor on the threads, nor
+ * on whether the weight was packed before.
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -19,7 +19,6 @@ import {
   judgeFp8,
   Random,
   type Round,
-  roundingOf,
   sameBits,
   sizeOf,
   upload,
@@ -33,8 +32,6 @@ const open = async () => {
   device = await openTestDevice()
 }
 const close = () => device.dispose()
-
-// ---------------------------------------------------------------------------------------------------------------- linear
 
 const linear = suite('linear')
 linear.before(open)
@@ -383,188 +380,3 @@ linear('infinities and NaN stay in their rows', async () => {
 })
 
 linear.run()
-
-// ------------------------------------------------------------------------------------------------------------- attention
-
-const attention = suite('attention')
-attention.before(open)
-attention.after(close)
-
-interface AttentionCase {
-  /** B, Nq, Nk, H, D */
-  size: [number, number, number, number, number]
-  dtype: DType
-  bias?: boolean
-  keyLengths?: number[]
-  /** Of q, as a factor on what a network has. */
-  strength?: number
-  scale?: number
-}
-
-function makeAttention(c: AttentionCase, seed: number) {
-  const [batch, nq, nk, heads, dim] = c.size
-  const random = new Random(seed)
-  const [qShape, kShape] = [
-    [batch, nq, heads, dim],
-    [batch, nk, heads, dim],
-  ]
-  const q = random.array(sizeOf(qShape), c.dtype, c.strength ?? 1)
-  const k = random.array(sizeOf(kShape), c.dtype)
-  const v = random.array(sizeOf(kShape), c.dtype)
-  const bias = c.bias
-    ? random.array(heads * nq * nk, 'f32', 2).map((b) => (b < -3 ? Number.NEGATIVE_INFINITY : b))
-    : undefined
-  const scale = f32(c.scale ?? 1 / Math.sqrt(dim))
-
-  const reference = (r: Round): number[] => {
-    // A plain implementation in bf16 keeps the probabilities in bf16 for their product with v.
-    const kept = r === exact ? exact : roundingOf(c.dtype)
-    const out: number[] = []
-    for (let b = 0; b < batch; b++)
-      for (let i = 0; i < nq; i++)
-        for (let h = 0; h < heads; h++) {
-          const keys = Math.min(Math.max(c.keyLengths?.[b] ?? nk, 0), nk)
-          const at = (n: number, j: number) => ((b * n + j) * heads + h) * dim
-          const scores = Array.from({ length: keys }, (_, j) => {
-            let sum = 0
-            for (let d = 0; d < dim; d++) sum = r(sum + r(q[at(nq, i) + d]! * k[at(nk, j) + d]!))
-            sum = r(sum * scale)
-            return bias ? r(sum + bias[(h * nq + i) * nk + j]!) : sum
-          })
-          const highest = Math.max(...scores)
-          const p = scores.map((s) => r(Math.exp(r(s - highest))))
-          const total = p.reduce((sum, x) => r(sum + x), 0)
-          for (let d = 0; d < dim; d++) {
-            const sum = p.reduce((sum, x, j) => r(sum + r(kept(x) * v[at(nk, j) + d]!)), 0)
-            out.push(keys === 0 ? 0 : r(sum / total))
-          }
-        }
-    return out
-  }
-  const tensors = [
-    upload(device, q, qShape, c.dtype),
-    upload(device, k, kShape, c.dtype),
-    upload(device, v, kShape, c.dtype),
-  ] as const
-  const options = {
-    scale,
-    ...(bias && { bias: upload(device, bias, [heads, nq, nk]) }),
-    ...(c.keyLengths && { keyLengths: device.tensor(Int32Array.from(c.keyLengths), [batch]) }),
-  }
-  return { shape: qShape, reference, tensors, options, run: () => ops.attention(...tensors, options) }
-}
-
-const judgeAttention = async (c: AttentionCase, seed = 1) => {
-  const made = makeAttention(c, seed)
-  await judge(made.run(), made.shape, made.reference, `[${c.size}]`)
-}
-
-for (const dtype of floats) {
-  for (const size of [
-    [1, 1, 1, 1, 1],
-    [2, 5, 7, 2, 3],
-    [1, 59, 256, 1, 32],
-    [1, 30, 257, 2, 33],
-    [2, 17, 70, 3, 80],
-    [1, 65, 31, 2, 64],
-    [1, 15, 300, 1, 128],
-    [1, 3, 40, 1, 257],
-    [1, 2, 1030, 1, 16],
-    [1, 70, 1100, 1, 33], // several blocks of queries, more keys than one pass takes
-  ] as AttentionCase['size'][])
-    attention(`${dtype} [${size}]`, () => judgeAttention({ size, dtype }))
-
-  attention(`${dtype} with a bias, parts of it -infinity`, async () => {
-    await judgeAttention({ size: [2, 20, 45, 2, 24], dtype, bias: true })
-    await judgeAttention({ size: [1, 9, 300, 1, 16], dtype, bias: true })
-  })
-
-  attention(`${dtype} with key lengths, from none to more than there are`, () =>
-    judgeAttention({ size: [5, 6, 290, 2, 16], dtype, keyLengths: [290, 0, 1, 257, 1000] }),
-  )
-
-  attention(`${dtype} with scores in the hundreds`, () =>
-    judgeAttention({ size: [1, 16, 600, 1, 64], dtype, strength: 100 }),
-  )
-
-  attention(`${dtype} with a scale of 0 or below`, async () => {
-    for (const scale of [0, -0.4]) await judgeAttention({ size: [1, 35, 301, 1, 20], dtype, scale })
-  })
-
-  attention(`${dtype}: keys hidden by the bias do not count, and hiding all gives zeros`, async () => {
-    const made = makeAttention({ size: [1, 3, 280, 1, 16], dtype }, 4)
-    const hidden = (visible: (row: number, key: number) => boolean) =>
-      ops.attention(...made.tensors, {
-        ...made.options,
-        bias: upload(
-          device,
-          Array.from({ length: 3 * 280 }, (_, i) =>
-            visible(Math.floor(i / 280), i % 280) ? 0 : Number.NEGATIVE_INFINITY,
-          ),
-          [1, 3, 280],
-        ),
-      })
-    // The first block of keys is wholly hidden: the running softmax begins with nothing.
-    const last = await hidden((_, key) => key === 279).toFloat32()
-    const values = await made.tensors[2].toFloat32()
-    for (let row = 0; row < 3; row++)
-      for (let d = 0; d < 16; d++) assert.is(last[row * 16 + d], values[279 * 16 + d])
-    const none = await hidden(() => false).toFloat32()
-    assert.ok(none.every((x) => x === 0))
-  })
-
-  attention(`${dtype}: a query's bits do not depend on the others, a sample's not on its batch`, async () => {
-    const made = makeAttention({ size: [2, 100, 270, 2, 40], dtype, keyLengths: [270, 133] }, 7)
-    const [q, k, v] = made.tensors
-    const all = made.run()
-    for (const [from, to] of [
-      [0, 1],
-      [61, 62],
-      [20, 99],
-    ] as const)
-      await sameBits(
-        ops.attention(q.slice(1, from, to), k, v, made.options),
-        all.slice(1, from, to),
-        `queries ${from} to ${to}`,
-      )
-    for (const b of [0, 1])
-      await sameBits(
-        ops.attention(q.slice(0, b, b + 1), k.slice(0, b, b + 1), v.slice(0, b, b + 1), {
-          ...made.options,
-          keyLengths: made.options.keyLengths!.slice(0, b, b + 1),
-        }),
-        all.slice(0, b, b + 1),
-        `sample ${b}`,
-      )
-  })
-
-  attention(`${dtype}: bits do not depend on the threads`, async () => {
-    const results: Tensor[] = []
-    for (const threads of [1, 2, 3]) {
-      const previous = device
-      device = await openTestDevice({ threads })
-      results.push(makeAttention({ size: [1, 130, 300, 3, 48], dtype }, 8).run())
-      device = previous
-    }
-    for (const y of results) await sameBits(y, results[0]!, 'threads')
-    for (const y of results) y.device.dispose()
-  })
-}
-
-attention('no keys at all give zeros, no queries nothing', async () => {
-  const zeros = await makeAttention({ size: [1, 4, 0, 2, 8], dtype: 'f32' }, 1)
-    .run()
-    .toFloat32()
-  assert.is(zeros.length, 64)
-  assert.ok(zeros.every((x) => x === 0))
-  assert.is(
-    (
-      await makeAttention({ size: [1, 0, 4, 2, 8], dtype: 'f32' }, 1)
-        .run()
-        .read()
-    ).length,
-    0,
-  )
-})
-
-attention.run()
