@@ -65,6 +65,28 @@ export function fp8Groups(size: number, channels: number): [number, number][] {
 
 export const roundingOf = (dtype: DType): Round => (dtype === 'bf16' ? bf16 : f32)
 
+/**
+ * `sum` and `count` products a[aFrom + i * aStep] * b[bFrom + i * bStep], one after the other, each operation rounded by `r`. Calling
+ * `r` for each would take ten times as long: the two roundings that references have are written out.
+ */
+export function addProducts(
+  r: Round,
+  sum: number,
+  count: number,
+  a: readonly number[],
+  aFrom: number,
+  b: readonly number[],
+  bFrom: number,
+  { aStep = 1, bStep = 1 } = {},
+): number {
+  if (r === exact) for (let i = 0; i < count; i++) sum += a[aFrom + i * aStep]! * b[bFrom + i * bStep]!
+  else if (r === f32)
+    for (let i = 0; i < count; i++)
+      sum = Math.fround(sum + Math.fround(a[aFrom + i * aStep]! * b[bFrom + i * bStep]!))
+  else for (let i = 0; i < count; i++) sum = r(sum + r(a[aFrom + i * aStep]! * b[bFrom + i * bStep]!))
+  return sum
+}
+
 /** Seeded random numbers (mulberry32; normal ones by Box and Muller). */
 export class Random {
   #state: number

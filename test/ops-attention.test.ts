@@ -8,7 +8,18 @@ import type { Device } from '../lib/device.js'
 import * as ops from '../lib/ops.js'
 import type { DType, Tensor } from '../lib/tensor.js'
 import { openTestDevice } from './devices.js'
-import { exact, f32, judge, Random, type Round, roundingOf, sameBits, sizeOf, upload } from './numbers.js'
+import {
+  addProducts,
+  exact,
+  f32,
+  judge,
+  Random,
+  type Round,
+  roundingOf,
+  sameBits,
+  sizeOf,
+  upload,
+} from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
 
@@ -60,16 +71,15 @@ function makeAttention(c: AttentionCase, seed: number) {
           const keys = Math.min(Math.max(c.keyLengths?.[b] ?? nk, 0), nk)
           const at = (n: number, j: number) => ((b * n + j) * heads + h) * dim
           const scores = Array.from({ length: keys }, (_, j) => {
-            let sum = 0
-            for (let d = 0; d < dim; d++) sum = r(sum + r(q[at(nq, i) + d]! * k[at(nk, j) + d]!))
-            sum = r(sum * scale)
+            const sum = r(addProducts(r, 0, dim, q, at(nq, i), k, at(nk, j)) * scale)
             return bias ? r(sum + bias[(h * nq + i) * nk + j]!) : sum
           })
           const highest = Math.max(...scores)
           const p = scores.map((s) => r(Math.exp(r(s - highest))))
           const total = p.reduce((sum, x) => r(sum + x), 0)
+          const shares = p.map(kept)
           for (let d = 0; d < dim; d++) {
-            const sum = p.reduce((sum, x, j) => r(sum + r(kept(x) * v[at(nk, j) + d]!)), 0)
+            const sum = addProducts(r, 0, keys, shares, 0, v, at(nk, 0) + d, { bStep: heads * dim })
             out.push(keys === 0 ? 0 : r(sum / total))
           }
         }

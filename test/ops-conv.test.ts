@@ -10,7 +10,18 @@ import * as ops from '../lib/ops.js'
 import type { DType, Tensor } from '../lib/tensor.js'
 import { activate } from './activations.js'
 import { onCpu, openTestDevice } from './devices.js'
-import { exact, f32, judge, Random, type Round, roundingOf, sameBits, sizeOf, upload } from './numbers.js'
+import {
+  addProducts,
+  exact,
+  f32,
+  judge,
+  Random,
+  type Round,
+  roundingOf,
+  sameBits,
+  sizeOf,
+  upload,
+} from './numbers.js'
 
 const floats = ['f32', 'bf16'] as const
 
@@ -54,6 +65,7 @@ function makeConv(c: ConvCase, dtype: DType, seed: number) {
   const outOfGroup = outputs / groups
   const random = new Random(seed)
   const taps = inOfGroup * kt * kh * kw
+  const ofChannel = { bStep: kt * kh * kw } // from channel to channel in the weight
   const total = before + frames
   const shape = [
     batch,
@@ -122,14 +134,8 @@ function makeConv(c: ConvCase, dtype: DType, seed: number) {
                     if (row < 0 || row >= height || col < 0 || col >= width) continue
                     const from = (((b * total + frame) * height + row) * width + col) * channels
                     const group = Math.floor(o / outOfGroup) * inOfGroup
-                    for (let n = 0; n < inOfGroup; n++)
-                      sum = r(
-                        sum +
-                          r(
-                            clip[from + group + n]! *
-                              weight[(((o * inOfGroup + n) * kt + k) * kh + i) * kw + j]!,
-                          ),
-                      )
+                    const tap = ((o * inOfGroup * kt + k) * kh + i) * kw + j
+                    sum = addProducts(r, sum, inOfGroup, clip, from + group, weight, tap, ofChannel)
                   }
               }
               if (bias) sum = r(sum + bias[o]!)

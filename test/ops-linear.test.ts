@@ -11,6 +11,7 @@ import type { DType, Tensor } from '../lib/tensor.js'
 import { activate } from './activations.js'
 import { openTestDevice } from './devices.js'
 import {
+  addProducts,
   bf16,
   exact,
   f32,
@@ -86,8 +87,7 @@ function makeLinear(c: LinearCase, seed: number) {
     const y: number[] = []
     for (let row = 0; row < batch * tokens; row++)
       for (let n = 0; n < outputs; n++) {
-        let sum = 0
-        for (let k = 0; k < depth; k++) sum = r(sum + r(a[row * depth + k]! * w[n * depth + k]!))
+        let sum = addProducts(r, 0, depth, a, row * depth, w, n * depth)
         if (bias) sum = r(sum + bias[n]!)
         sum = activate(activation, sum, r)
         const at = row * outputs + n

@@ -10,6 +10,7 @@ import type { DType } from '../lib/tensor.js'
 import { openTestDevice } from './devices.js'
 import {
   accurate,
+  addProducts,
   exact,
   f32,
   judge,
@@ -70,10 +71,8 @@ function reference({ batch, tokens, channels, count }: Case, drawn: Drawn, norm:
     for (let n = 0; n < tokens; n++) {
       const at = (b * tokens + n) * channels
       const logits = Array.from({ length: count }, (_, i) => {
-        let dot = 0
-        for (let c = 0; c < channels; c++)
-          dot = r(dot + r(drawn.input[at + c]! * drawn.router[i * channels + c]!))
-        return r(dot + (drawn.bias?.[i] ?? 0))
+        const logit = addProducts(r, 0, channels, drawn.input, at, drawn.router, i * channels)
+        return r(logit + (drawn.bias?.[i] ?? 0))
       })
       const largest = Math.max(...logits)
       const powers = logits.map((x) => r(Math.exp(r(x - largest))))
