@@ -84,8 +84,8 @@ async function runMutant({ kernel, test, sources, mutant, index }) {
   const program = path.join(place, 'program')
   const shared = mutant.file.startsWith('csrc/cuda/kernels/') ? ['-include', await prelude()] : []
   const includes = [place, path.join(sources, 'csrc')].map((folder) => `-I${folder}`)
-  const library = path.join(build, 'libsimulator.a')
-  const compiled = await run(compiler, [...shared, ...includes, ...compile, test, library, '-o', program])
+  const libraries = ['libcases.a', 'libsimulator.a'].map((name) => path.join(build, name))
+  const compiled = await run(compiler, [...shared, ...includes, ...compile, test, ...libraries, '-o', program])
   if (compiled.code !== 0) return result('does not compile', compiled.output)
   const ran = await run(program, [], { limit: timeout, env: { FSVIDEO_FIRST_FAILURE: '1' } })
   rmSync(place, { recursive: true })
@@ -127,7 +127,7 @@ async function main() {
   const kernels = args['no-mutants'] ? [] : list('mutants', '.json')
   const checksItself = args.only ? args.only === 'runner' : !args['no-mutants'] && !args.update
   if (!programs.length && !checksItself) throw new Error(`no program is called ${args.only}`)
-  buildPrograms(args.only ? ['simulator', ...programs.map(({ kind, name }) => `${kind}.${name}`)] : [])
+  buildPrograms(args.only ? ['cases', ...programs.map(({ kind, name }) => `${kind}.${name}`)] : [])
 
   const failures = []
   await inParallel(

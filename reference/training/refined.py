@@ -23,7 +23,7 @@ from .text import embed
 from .words import TEXT_LEN
 
 CHUNK = 256
-STEPS, SHIFT, DISTURBED = 8, 3.0, 0.2  # small latents are off by up to so much of the standard deviation, as the base's are
+STEPS, SHIFT, DISTURBED = 8, 3.0, 0.35  # small latents are off by up to so much of the standard deviation, as the base's are
 
 
 def make(studio, minutes, log=print):

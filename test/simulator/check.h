@@ -1,12 +1,10 @@
 // What the programs of tests/ and kernels/ share: run under several schedules, compare, count failures, and
 // say by which check something was found: race, fence, bounds, alignment, uninitialised, protocol, deadlock,
-// launch or values.
+// launch or values. What is no template stands in check.cpp: mutants are compiled by the hundred, and this is
+// not.
 #pragma once
 
 #include <cmath>
-#include <cstdarg>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -14,62 +12,22 @@
 
 namespace sim::check {
 
-inline int checks = 0, failures = 0;
+extern int checks, failures;
 
 /// Prints a failure. With FSVIDEO_FIRST_FAILURE set it is the last one: a mutant is caught by then.
-inline void fail_with(const std::string& text) {
-  failures++;
-  std::printf("%s\n", text.c_str());
-  if (!std::getenv("FSVIDEO_FIRST_FAILURE")) return;
-  std::fflush(stdout);
-  std::_Exit(1);
-}
+void fail_with(const std::string& text);
 
 /// Notes a failure of a kind, told as printf does.
-[[gnu::format(printf, 2, 3)]] inline void fail(const char* kind, const char* format, ...) {
-  char text[2048];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  fail_with(std::string(kind) + ": " + text);
-}
+[[gnu::format(printf, 2, 3)]] void fail(const char* kind, const char* format, ...);
 
-inline const char* name_of(Schedule schedule) {
-  return schedule == Schedule::order ? "order" : schedule == Schedule::warps ? "warps" : "lanes";
-}
-inline const char* name_of(Async async) {
-  return async == Async::eager ? "eager" : async == Async::lazy ? "lazy" : "random";
-}
-inline std::string name_of(const Options& options) {
-  return std::string("schedule=") + name_of(options.schedule) + ",async=" + name_of(options.async) +
-         ",seed=" + std::to_string(options.seed);
-}
+std::string name_of(const Options& options);
 
 /// Schedules that between them provoke most of what depends on one; `seeds` of each random kind. FSVIDEO_SIM,
 /// if set, is the only one.
-inline std::vector<Options> schedules(uint64_t seeds = 1) {
-  if (std::getenv("FSVIDEO_SIM")) return {Options::from_environment()};
-  std::vector<Options> all(2);
-  all[0].async = Async::eager;
-  all[1].async = Async::lazy;
-  for (uint64_t seed = 1; seed <= seeds; seed++) {
-    for (Schedule schedule : {Schedule::warps, Schedule::lanes}) {
-      all.emplace_back();
-      all.back().schedule = schedule;
-      all.back().seed = seed;
-    }
-  }
-  return all;
-}
+std::vector<Options> schedules(uint64_t seeds = 1);
 
 /// A launch without errors.
-inline bool ok(const Report& report, const std::string& what) {
-  checks++;
-  if (report.ok()) return true;
-  fail_with(report.first() + " (" + what + ")");
-  return false;
-}
+bool ok(const Report& report, const std::string& what);
 
 /// |got - want| <= tolerance * (1 + |want|) everywhere.
 template <class Got, class Want>
@@ -89,17 +47,9 @@ bool near(const Got& got, const Want& want, size_t count, double tolerance, cons
   return false;
 }
 
-inline bool equal(long long got, long long want, const std::string& what) {
-  checks++;
-  if (got == want) return true;
-  fail("values", "%s: %lld instead of %lld", what.c_str(), got, want);
-  return false;
-}
+bool equal(long long got, long long want, const std::string& what);
 
 /// The end of main.
-inline int finish(const char* name) {
-  std::printf("%s: %d checks, %d failed\n", name, checks, failures);
-  return failures ? 1 : 0;
-}
+int finish(const char* name);
 
 }  // namespace sim::check

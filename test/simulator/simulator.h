@@ -52,8 +52,15 @@ struct Report {
   uint64_t global_read = 0, global_written = 0;   // bytes, copies included
   std::map<std::string, Counter> shared, global;  // by "file:line"; only if Options::count
 
+  // Not written out in every program that launches something: there are hundreds of mutants to compile.
+  Report();
+  Report(const Report&);
+  Report(Report&&) noexcept;
+  Report& operator=(Report&&) noexcept;
+  ~Report();
+
   bool ok() const { return errors.empty(); }
-  std::string first() const { return errors.empty() ? "" : errors[0]; }
+  std::string first() const;
 };
 
 /// Runs `kernel` once in every thread of the grid. A launch configuration that the driver would refuse is an

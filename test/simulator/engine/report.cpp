@@ -13,6 +13,14 @@ constexpr size_t kMostWaiters = 12;  // of a deadlock report
 
 }  // namespace
 
+Report::Report() = default;
+Report::Report(const Report&) = default;
+Report::Report(Report&&) noexcept = default;
+Report& Report::operator=(Report&&) noexcept = default;
+Report::~Report() = default;
+
+std::string Report::first() const { return errors.empty() ? "" : errors[0]; }
+
 std::string to_string(Location at) {
   const char* slash = std::strrchr(at.file, '/');
   return std::string(slash ? slash + 1 : at.file) + ":" + std::to_string(at.line);

@@ -1,7 +1,7 @@
 // The attention kernel with f32 arithmetic in the simulator.
 #include "cuda/kernels/attention_f32.cuh"
 
-#include "simulator/kernels/attention_case.h"
+#include "simulator/cases/attention_case.h"
 
 using namespace fsv;
 using namespace fsv::cuda::kernels;

@@ -1,7 +1,7 @@
 // The Hopper attention kernel in the simulator.
 #include "cuda/kernels/attention_sm90.cuh"
 
-#include "simulator/kernels/attention_case.h"
+#include "simulator/cases/attention_case.h"
 
 using namespace fsv;
 using namespace fsv::cuda::kernels;

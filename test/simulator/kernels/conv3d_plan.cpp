@@ -4,9 +4,12 @@
 // simulator could not run.
 #include "cuda/launch/conv3d_plan.h"
 
+#include <algorithm>
+#include <cstdio>
+#include <random>
 #include <set>
 
-#include "simulator/kernels/conv_case.h"
+#include "simulator/cases/conv_case.h"
 
 using namespace fsv;
 using namespace fsv::cuda;

@@ -2,7 +2,7 @@
 // bf16 and f32, against fp64 under several schedules.
 #include "cuda/kernels/conv3d_portable.cuh"
 
-#include "simulator/kernels/conv_run.h"
+#include "simulator/cases/conv_run.h"
 
 using namespace fsv;
 using namespace fsv::cuda::kernels;

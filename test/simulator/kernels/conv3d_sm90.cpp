@@ -3,8 +3,10 @@
 // bit; how often memory is read.
 #include "cuda/kernels/conv3d_sm90.cuh"
 
+#include <cstdio>
+
 #include "cuda/launch/conv3d_plan.h"
-#include "simulator/kernels/conv_run.h"
+#include "simulator/cases/conv_run.h"
 
 using namespace fsv;
 using namespace fsv::cuda;

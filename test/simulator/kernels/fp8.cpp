@@ -2,9 +2,11 @@
 // weight.
 #include "cuda/kernels/fp8.cuh"
 
+#include <algorithm>
+#include <cstring>
 #include <random>
 
-#include "simulator/kernels/gemm_case.h"
+#include "simulator/cases/gemm_case.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // gemm_f32.cuh: values against double at awkward shapes.
 #include "cuda/kernels/gemm_f32.cuh"
 
-#include "simulator/kernels/gemm_case.h"
+#include "simulator/cases/gemm_case.h"
 
 namespace {
 

@@ -2,7 +2,7 @@
 // what a GPU would have to move.
 #include "cuda/kernels/gemm_sm80.cuh"
 
-#include "simulator/kernels/gemm_case.h"
+#include "simulator/cases/gemm_case.h"
 
 namespace {
 

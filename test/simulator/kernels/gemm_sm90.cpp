@@ -2,7 +2,7 @@
 // tile and the way out; what a GPU would have to move.
 #include "cuda/kernels/gemm_sm90.cuh"
 
-#include "simulator/kernels/gemm_case.h"
+#include "simulator/cases/gemm_case.h"
 
 namespace {
 

@@ -1,9 +1,10 @@
 // The kernels of ReLU linear attention in the simulator.
 #include "cuda/kernels/linear_attention.cuh"
 
+#include <algorithm>
 #include <random>
 
-#include "simulator/kernels/harness.h"
+#include "simulator/cases/harness.h"
 
 using namespace fsv;
 using namespace fsv::cuda::kernels;

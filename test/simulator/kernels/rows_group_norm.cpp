@@ -2,7 +2,7 @@
 #include "cuda/kernels/affine.cuh"
 #include "cuda/kernels/group_norm.cuh"
 #include "cuda/launch/group_norm_plan.h"
-#include "simulator/kernels/rows.h"
+#include "simulator/cases/rows.h"
 
 namespace {
 

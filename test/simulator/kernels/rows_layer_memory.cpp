@@ -1,7 +1,9 @@
 // Layer memory: weights by mma and by plain products, both mixes, rows longer than registers, and that a
 // state is read once.
+#include <algorithm>
+
 #include "cuda/kernels/layer_memory.cuh"
-#include "simulator/kernels/rows.h"
+#include "simulator/cases/rows.h"
 
 namespace {
 

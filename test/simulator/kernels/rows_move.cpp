@@ -1,7 +1,7 @@
 // Moves through shared memory and across lanes: transposed planes, and the pixel shuffles' traffic.
 #include "cuda/kernels/move.cuh"
 #include "cuda/kernels/shuffle.cuh"
-#include "simulator/kernels/rows.h"
+#include "simulator/cases/rows.h"
 
 namespace {
 

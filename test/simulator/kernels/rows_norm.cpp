@@ -1,7 +1,9 @@
 // The norms of rows: sums over teams of lanes and of warps, rows longer than registers, and the traffic of a
 // row.
+#include <algorithm>
+
 #include "cuda/kernels/norm.cuh"
-#include "simulator/kernels/rows.h"
+#include "simulator/cases/rows.h"
 
 namespace {
 

@@ -1,6 +1,7 @@
 // The dynamic shared memory of the kernels' blocks, which ptxas does not know, against the committed
 // csrc/cuda/shared_memory.table, so that every change of it shows in review. FSVIDEO_UPDATE=1 rewrites it.
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <vector>

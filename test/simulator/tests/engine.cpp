@@ -1,6 +1,7 @@
 // The simulator as host code sees it: what it counts, what it refuses to launch, its options, and that a seed
 // says all.
 #include <algorithm>
+#include <cstdlib>
 #include <functional>
 #include <stdexcept>
 

@@ -1,27 +1,18 @@
-// What the attention tests ask of every launch, besides no error: no bank conflict, and numbers at most twice
-// as far from the truth as a plain implementation's (the rule of test/numbers.ts).
-#pragma once
+#include "simulator/cases/harness.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <string>
-#include <vector>
-
-#include "core/dtype.h"
-#include "simulator/check.h"
 
 namespace fsv::test {
 
-/// Those of check.h; accesses are counted where lanes run in order.
-inline std::vector<sim::Options> schedules() {
+std::vector<sim::Options> schedules() {
   std::vector<sim::Options> all = sim::check::schedules();
   for (sim::Options& options : all) options.count = options.schedule == sim::Schedule::order;
   return all;
 }
 
-/// No error, and no access to shared memory that takes longer than its bytes need.
-inline bool sound(const sim::Report& report, const std::string& what) {
+bool sound(const sim::Report& report, const std::string& what) {
   if (!sim::check::ok(report, what)) return false;
   for (const auto& [where, count] : report.shared) {
     if (count.units <= count.least) continue;
@@ -41,7 +32,10 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b, const std::stri
   return false;
 }
 
-/// At most twice the error of `plain`, at the worst element and on the whole.
+template bool same_bits(const std::vector<float>&, const std::vector<float>&, const std::string&);
+template bool same_bits(const std::vector<Bf16>&, const std::vector<Bf16>&, const std::string&);
+template bool same_bits(const std::vector<uint8_t>&, const std::vector<uint8_t>&, const std::string&);
+
 template <class T>
 bool accurate(const std::vector<T>& out, const std::vector<double>& truth, const std::vector<float>& plain,
               const std::string& what) {
@@ -60,6 +54,27 @@ bool accurate(const std::vector<T>& out, const std::vector<double>& truth, const
   sim::check::fail("values", "%s: error %.3g (rms %.3g), plain %.3g (rms %.3g)", what.c_str(), largest, mean,
                    allowed, allowed_mean);
   return false;
+}
+
+template bool accurate(const std::vector<float>&, const std::vector<double>&, const std::vector<float>&,
+                       const std::string&);
+template bool accurate(const std::vector<Bf16>&, const std::vector<double>&, const std::vector<float>&,
+                       const std::string&);
+
+double activate(Activation kind, double x) {
+  switch (kind) {
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return x < 0 ? 0 : x;
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::gelu:
+      return x * 0.5 * std::erfc(-x * std::sqrt(0.5));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  }
+  return x;
 }
 
 }  // namespace fsv::test

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/kernels/pack_conv.cuh"
-#include "simulator/kernels/conv_case.h"
+#include "simulator/cases/conv_case.h"
 
 namespace fsv::test {
 
