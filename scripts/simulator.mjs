@@ -85,7 +85,15 @@ async function runMutant({ kernel, test, sources, mutant, index }) {
   const shared = mutant.file.startsWith('csrc/cuda/kernels/') ? ['-include', await prelude()] : []
   const includes = [place, path.join(sources, 'csrc')].map((folder) => `-I${folder}`)
   const libraries = ['libcases.a', 'libsimulator.a'].map((name) => path.join(build, name))
-  const compiled = await run(compiler, [...shared, ...includes, ...compile, test, ...libraries, '-o', program])
+  const compiled = await run(compiler, [
+    ...shared,
+    ...includes,
+    ...compile,
+    test,
+    ...libraries,
+    '-o',
+    program,
+  ])
   if (compiled.code !== 0) return result('does not compile', compiled.output)
   const ran = await run(program, [], { limit: timeout, env: { FSVIDEO_FIRST_FAILURE: '1' } })
   rmSync(place, { recursive: true })
