@@ -20,6 +20,7 @@ from .render import render
 from .scenes import HELD_OUT, scene_of
 
 LATENT_WEIGHT = 1e-3  # of the mean square of the latents, whose scale runs away otherwise
+REFINED_UNLIKE = 2.0  # the perceptual loss counts so much more where latents are refined: pixels are not where they were there
 SCORE_CLIPS = 16
 
 
@@ -106,8 +107,9 @@ class Autoencoder:
 
         return loss
 
-    def decoder_loss(self, encoder, decoder, shape_net, refined=()):
-        """`refined` latents, where there are some, in three of four steps."""
+    def decoder_loss(self, encoder, decoder, shape_net, refined=None):
+        """With `refined(draw)` -> (latents, scenes, what they cost of their own) three of four steps decode these latents instead of
+        the encoder's."""
 
         def encoded(draw):
             small = draw.step % 8 == 3
@@ -116,23 +118,25 @@ class Autoencoder:
             video, mask = clips_of(draw, scenes, size, 17)
             with torch.no_grad():
                 latents, features = encoder(seen(video, draw).contiguous(memory_format=fast.LAST))
-            return scenes, video, mask, as_generated(latents.float(), draw), features
+            return scenes, video, mask, as_generated(latents.float(), draw), features, torch.zeros(())
 
         def generated(draw):
-            latents, scenes = refined.draw(draw, self.batch)
+            latents, scenes, own = refined(draw)
             video, mask = clips_of(draw, scenes, self.size, 17)
             with torch.no_grad():
                 _, features = encoder(seen(video[:, :, :1], draw).contiguous(memory_format=fast.LAST))
-            return scenes, video, mask, latents, features
+            return scenes, video, mask, latents, features, own
 
         def loss(draw, fraction):
             with precision(self.device):
-                make = generated if len(refined) and draw.step % 4 != 3 else encoded
-                scenes, video, mask, latents, features = make(draw)
+                make = generated if refined and draw.step % 4 != 3 else encoded
+                scenes, video, mask, latents, features, own = make(draw)
                 output = decode(decoder, latents, features, draw)
             error = video_loss(output, video, mask, sharpness(fraction))
             unlike, told = perceptual_loss(shape_net, output, video, draw, scenes)
-            return error + unlike, {"error": error.item(), "unlike": unlike.item(), "told": told}
+            unlike = unlike * (REFINED_UNLIKE if make is generated else 1.0)
+            figures = {"error": error.item(), "unlike": unlike.item(), "told": told, "own": own.item()}
+            return error + unlike + own, figures
 
         return loss
 
@@ -179,21 +183,24 @@ def symmetric_phase(studio, images):
     return parts, work.symmetric_loss(encoder, decoder, images), score
 
 
-def decoder_phase(studio, name):
-    """The Standard decoder goes on from the symmetric one, the Lite one from what fits of the Standard one."""
+def decoder_parts(studio, name):
+    """-> (encoder, decoder, what tells shapes); only the decoder learns. The Standard decoder goes on from the symmetric one, the Lite
+    one from what fits of the Standard one."""
     encoder = studio.network("encoder").requires_grad_(False)
     decoder = studio.network(name)
     if not studio.has(name):
         studio.lend("decoder_symmetric" if name == "decoder" else "decoder", decoder)
     if name == "decoder":
         open_attention(decoder)
-    work = Autoencoder(studio.size, studio.device, studio.batch("autoencoder"))
-    from .refined import Refined  # which needs the networks that are trained behind this one
-
     if not studio.has("shape_net"):
         raise ValueError("a decoder learns from what can tell shapes: run `--stage shapes` first")
-    shape_net = studio.network("shape_net").requires_grad_(False)
-    return {name: decoder}, work.decoder_loss(encoder, decoder, shape_net, Refined(studio)), work.score(encoder, decoder)
+    return encoder, decoder, studio.network("shape_net").requires_grad_(False)
+
+
+def decoder_phase(studio, name):
+    encoder, decoder, shape_net = decoder_parts(studio, name)
+    work = Autoencoder(studio.size, studio.device, studio.batch("autoencoder"))
+    return {name: decoder}, work.decoder_loss(encoder, decoder, shape_net), work.score(encoder, decoder)
 
 
 def open_attention(decoder):

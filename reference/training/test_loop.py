@@ -11,8 +11,9 @@ import tempfile
 import torch
 
 from fsvideo import safetensors_io
+from fsvideo.sampling import make_sigmas
 
-from . import latents, networks, perceptual, refined, text, words
+from . import captions, dit_phases, in_use, latents, networks, perceptual, text, words
 from .adopt import adopt
 from .autoencoder_phases import decoder_phase, inflate, symmetric
 from .clips import to_tensors
@@ -119,34 +120,65 @@ def check_chunks():
     assert [latents.chunk_number(i, 16384) for i in range(3)] == [0, 64, 65]  # the first stays that of unseen clips
 
 
-def check_adopt():
-    """What was adopted is what the folder holds, and a decoder trains on what its refiner made of the clips."""
+def check_adopt_and_in_use():
+    """What was adopted is what the folder holds; from it refiner and decoder learn together on a few clips."""
     with tempfile.TemporaryDirectory() as folder:
         adopt(SHAPES, folder, 512)
         studio = Studio(folder, "cpu", 128, 1)
         tensors, _ = safetensors_io.load(os.path.join(SHAPES, "refiner", "model.safetensors"))
         assert all(torch.equal(studio.weights("refiner")[key], value.float()) for key, value in tensors.items())
         assert studio.clips_seen() == 512
-        kept, latents.CHUNK, refined.CHUNK = latents.CHUNK, 4, 4
+        kept = latents.CHUNK, dit_phases.HELD
+        latents.CHUNK, dit_phases.HELD = 4, 0
         try:
             latents.make(studio, 1e-4, log=lambda *_: None)
-            refined.make(studio, 1, log=lambda *_: None)
+            check_in_use(studio)
         finally:
-            latents.CHUNK = refined.CHUNK = kept
-        found, cached = refined.Refined(studio), latents.Latents(studio)
-        assert len(found) == 4 and found.numbers == cached.numbers
-        near = (cached.normalise(found.latents) - cached.high)[:, :, 1:].square().mean()
-        assert 0.01 < near < 0.6, near  # 1 is the variance of the latents
-        try:
-            decoder_phase(studio, "decoder")
-            raise AssertionError("a decoder was about to learn from a network that knows nothing")
-        except ValueError as error:
-            assert "--stage shapes" in str(error)
-        torch.save(studio.network("shape_net").state_dict(), studio.path("networks", "shape_net.pt"))
-        parts, loss, _ = decoder_phase(studio, "decoder")
-        for step in (0, 1):
+            latents.CHUNK, dit_phases.HELD = kept
+
+
+def check_in_use(studio):
+    try:
+        decoder_phase(studio, "decoder")
+        raise AssertionError("a decoder was about to learn from a network that knows nothing")
+    except ValueError as error:
+        assert "--stage shapes" in str(error)
+    torch.save(studio.network("shape_net").state_dict(), studio.path("networks", "shape_net.pt"))
+    chain, draw = in_use.Chain(studio), Draw(1, 0, 0, 1, studio.device)
+    low, high = chain.latents.low, chain.latents.high
+    prompts = [words.encode(captions.plain(scene)) for scene in chain.latents.scenes]
+    off = {}
+    for start in (0.0, 0.4):
+        kept, in_use.START = in_use.START, start
+        with torch.no_grad():
+            small = chain.small(draw, low, text.embed(chain.text_encoder, prompts, words.TEXT_LEN))
+        in_use.START = kept
+        assert torch.equal(small[:, :, 0], low[:, :, 0])
+        off[start] = (small - low).square().mean().sqrt().item()
+    assert off[0.0] < 1e-6 and 0.1 < off[0.4] < 0.8, off  # 1 is the spread of the latents
+    walked, plain = [], in_use.sample
+    in_use.sample = lambda solver, velocity, x, sigmas: walked.append(sigmas) or plain(solver, velocity, x, sigmas)
+    try:
+        found, scenes, own = chain.refined(draw)
+    finally:
+        in_use.sample = plain
+    assert len(walked) == 3 and [*walked[1], *walked[2][1:]] == make_sigmas("euler", 8, 3.0), walked[1:]
+    which = chain.latents.scenes.index(scenes[0])
+    near = (chain.latents.normalise(found) - high[which])[:, :, 1:].square().mean().item()
+    assert 0.01 < near < 0.8 and 0.05 < own / in_use.FLOW_WEIGHT < 0.8, (near, own)
+
+    for teach in (True, False):
+        networks, loss, _ = in_use.in_use_phase(studio, "decoder", teach)
+        assert list(networks) == ["decoder", *["refiner"] * teach]
+        for step in (0, 3):  # refined latents, the encoder's own
             total, figures = loss(Draw(1, step, 0, 1, studio.device), 0.0)
-            assert 0 < figures["error"] < 0.8 and abs(total.item() - figures["error"] - figures["unlike"]) < 1e-4, figures
+            assert 0 < figures["error"] < 0.8 and (figures["own"] > 0) == (teach and step == 0), figures
+            assert abs(total.item() - figures["error"] - figures["unlike"] - figures["own"]) < 1e-4, figures
+            total.backward()
+            reached = {name: [p.grad is not None for p in network.parameters()] for name, network in networks.items()}
+            assert any(reached["decoder"]) and (not teach or any(reached["refiner"]) == (step == 0)), reached
+            for network in networks.values():
+                network.zero_grad()
 
 
 def check_perceptual():
@@ -189,10 +221,17 @@ def check_perceptual():
         near = torch.nn.functional.max_pool3d(mask, (1, 25, 25), 1, (0, 12, 12)) > 0
         assert unlike > same > 1e-3 and slope.abs().sum() > 0 and slope[~near.expand_as(slope)].abs().sum() == 0
 
+        def price(spoilt):
+            draw = Draw(1, 0, 0, 1, studio.device)
+            return perceptual.perceptual_loss(network, torch.cat(spoilt, 2), video, draw, scenes)[0].item() - same.item()
+
+        late, early = price([video[:, :, :9], blurred[:, :, 9:]]), price([blurred[:, :, :8], video[:, :, 8:]])
+        assert late > 1.3 * early > 0, (late, early)
+
 
 def main():
-    checks = (check_resume, check_learning, check_guard, check_rate, check_text, check_inflate, check_chunks, check_adopt)
-    for check in (*checks, check_perceptual):
+    checks = (check_resume, check_learning, check_guard, check_rate, check_text, check_inflate, check_chunks)
+    for check in (*checks, check_adopt_and_in_use, check_perceptual):
         check()
         print("ok   ", check.__name__.replace("_", " "))
 

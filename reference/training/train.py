@@ -14,9 +14,10 @@ import sys
 
 import torch
 
-from . import fast, latents, refined
+from . import fast, latents
 from .autoencoder_phases import decoder_phase, symmetric_phase
 from .dit_phases import base_phase, refiner_phase, upsampler_phase
+from .in_use import in_use_phase
 from .loop import Run
 from .perceptual import shape_phase
 from .studio import Studio
@@ -31,13 +32,11 @@ PHASES = {
     "base": (6, 8, 8, 1.0, base_phase),
     "upsampler": (7, 2, 3, 1.0, upsampler_phase),
     "refiner": (8, 6, 8, 1.0, refiner_phase),
-    "refined": (10, 2, 1, 0.0, refined.make),
-    "decoder_in_use": (11, 4, 4, 0.2, lambda s: decoder_phase(s, "decoder")),
-    "decoder_lite": (4, 5, 6, 0.5, lambda s: decoder_phase(s, "decoder_lite")),
+    "in_use": (11, 12, 6, 0.2, lambda s: in_use_phase(s, "decoder", teach_refiner=True)),
+    "decoder_lite": (4, 5, 6, 0.5, lambda s: in_use_phase(s, "decoder_lite", teach_refiner=False)),
     "base_plain": (9, 8, 6, 1.0, lambda s: base_phase(s, memory=False)),
 }
 
-CACHES = (latents.make, refined.make)
 
 
 def arguments():
@@ -54,7 +53,7 @@ def arguments():
 def run_phase(studio, name, minutes, prolong):
     """-> whether the phase is finished."""
     seed, _, _, rate, make = PHASES[name]
-    if make in CACHES:
+    if make is latents.make:
         return make(studio, minutes)
     networks, loss, score = make(studio)
     decay = 0.05 if any("transformer" in kind or kind == "refiner" for kind in networks) else 0.0
