@@ -66,8 +66,8 @@ export function fp8Groups(size: number, channels: number): [number, number][] {
 export const roundingOf = (dtype: DType): Round => (dtype === 'bf16' ? bf16 : f32)
 
 /**
- * `sum` and `count` products a[aFrom + i * aStep] * b[bFrom + i * bStep], one after the other, each operation rounded by `r`. Calling
- * `r` for each would take ten times as long: the two roundings that references have are written out.
+ * `sum` and `count` products a[aFrom + i * aStep] * b[bFrom + i * bStep], one after the other, each operation rounded by `r`, which is
+ * `exact` or `f32`. Both are written out: calling `r` for each operation would take ten times as long.
  */
 export function addProducts(
   r: Round,
@@ -83,7 +83,7 @@ export function addProducts(
   else if (r === f32)
     for (let i = 0; i < count; i++)
       sum = Math.fround(sum + Math.fround(a[aFrom + i * aStep]! * b[bFrom + i * bStep]!))
-  else for (let i = 0; i < count; i++) sum = r(sum + r(a[aFrom + i * aStep]! * b[bFrom + i * bStep]!))
+  else throw new RangeError('products are added exactly or in f32')
   return sum
 }
 

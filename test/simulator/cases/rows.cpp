@@ -1,5 +1,8 @@
 #include "simulator/cases/rows.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace rows {
 
 float uniform() {
