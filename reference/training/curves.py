@@ -43,9 +43,10 @@ def chart(title, series, below="step"):
         at = place(x, y0)[0]
         out.append(f'<text x="{at:.1f}" y="{HEIGHT - 16}" text-anchor="middle" fill="#475569">{x:g}</text>')
     out.append(f'<text x="{WIDTH - 14}" y="{HEIGHT - 3}" text-anchor="end" fill="#475569">{below}</text>')
-    # In the corner that the lines leave free: they rise or they fall.
-    first = next(iter(series.values()))
-    legend = HEIGHT - BOTTOM - 14 * len(series) if first[-1][1] > first[0][1] else TOP + 12
+    # On the right, at the height where it covers the fewest points.
+    right = [y for x, y in (place(*p) for p in points) if x > 0.7 * WIDTH]
+    heights = range(TOP + 12, HEIGHT - BOTTOM - 14 * len(series) + 12, 2)
+    legend = min(heights, key=lambda at: sum(at - 14 < y < at + 14 * len(series) - 8 for y in right))
     for i, (name, line) in enumerate(series.items()):
         ink = INKS[i % len(INKS)]
         path = "L".join("{:.1f} {:.1f}".format(*place(*p)) for p in line)
