@@ -59,7 +59,8 @@ def encode_scenes(studio, encoder, numbers):
 
 
 def make(studio, minutes, log=print):
-    """Adds chunks until the time is used up; starts afresh where the encoder has changed."""
+    """Adds chunks until the time is used up, one to score with and one to learn from at least; starts afresh where the encoder has
+    changed."""
     encoder = studio.network("encoder").eval()
     folder, mark = studio.path("latents"), fingerprint(encoder)
     if os.path.exists(os.path.join(folder, "encoder")):
@@ -70,7 +71,7 @@ def make(studio, minutes, log=print):
     with open(os.path.join(folder, "encoder"), "w") as file:
         file.write(mark)
     start, count = time.monotonic(), len(glob.glob(os.path.join(folder, "*.pt")))
-    while time.monotonic() - start < 60 * minutes:
+    while count < 2 or time.monotonic() - start < 60 * minutes:
         first = FIRST_SCENE + CHUNK * chunk_number(count, studio.clips_seen())
         numbers = list(range(first, first + CHUNK))
         low, high = (latents.half() for latents in encode_scenes(studio, encoder, numbers))
