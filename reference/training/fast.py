@@ -133,7 +133,8 @@ def conv_forward(self, x):
 
 class Windows(torch.autograd.Function):
     """Groups of g frames behind the first, each between the frame before it and a copy of its own last:
-    [B, C, 1 + n g, H, W] -> [B n, C, g + 2, H, W]."""
+    [B, C, 1 + n g, H, W] -> [B, C, n (g + 2), H, W]. In one row, since oneDNN's bfloat16 gradients of a convolution over fewer than
+    nine large frames write beyond their memory on cores with AMX (torch 2.13)."""
 
     @staticmethod
     def forward(ctx, x, g):
@@ -143,12 +144,12 @@ class Windows(torch.autograd.Function):
         out = frames.new_empty(b, (t - 1) // g, g + 2, h, w, c)
         out[:, :, 1:-1] = frames[:, 1:].unflatten(1, (-1, g))
         out[:, :, 0], out[:, :, -1] = frames[:, :-1:g], frames[:, g::g]
-        return out.flatten(0, 1).permute(0, 4, 1, 2, 3)
+        return out.flatten(1, 2).permute(0, 4, 1, 2, 3)
 
     @staticmethod
     def backward(ctx, gradient):
         b, c, t, h, w = ctx.shape
-        g = gradient.permute(0, 2, 3, 4, 1).unflatten(0, (b, -1))
+        g = gradient.permute(0, 2, 3, 4, 1).unflatten(1, (-1, ctx.group + 2))
         frames = g.new_empty(b, t, h, w, c)
         frames[:, 0] = 0
         frames[:, 1:] = g[:, :, 1:-1].flatten(1, 2)
@@ -159,7 +160,7 @@ class Windows(torch.autograd.Function):
 
 def groups_forward(self, x):
     """Group-causal. In groups of one frame, own frame and copy fall together: two taps. The first frame sees itself only."""
-    weight, b, g = self.weight, x.shape[0], self.time.group
+    weight, g = self.weight, self.time.group
     if g == 1:
         weight = torch.stack([weight[:, :, 0], weight[:, :, 1] + weight[:, :, 2]], 2)
         padded = PadTime.apply(x, 1, 0)
@@ -169,8 +170,9 @@ def groups_forward(self, x):
     first = F.conv2d(x[:, :, 0], weight.sum(2), self.bias, self.stride[1:], self.padding[1:], 1, self.groups)[
         :, :, None
     ]
-    rest = self._conv_forward(Windows.apply(x, g), weight, self.bias)
-    rest = rest.permute(0, 2, 3, 4, 1).unflatten(0, (b, -1)).flatten(1, 2).permute(0, 4, 1, 2, 3)
+    rest = F.pad(self._conv_forward(Windows.apply(x, g), weight, self.bias), (0, 0, 0, 0, 0, 2))
+    rest = rest.permute(0, 2, 3, 4, 1).unflatten(1, (-1, g + 2))[:, :, :g]  # without what lies across two groups
+    rest = rest.flatten(1, 2).permute(0, 4, 1, 2, 3)
     return torch.cat([first, rest], 2)
 
 
