@@ -1,5 +1,5 @@
 // `npm run test:oracle`: tests the reference and the training code, remakes the golden files with the PyTorch that is installed and
-// compares the engine with them.
+// compares the engine with them; and asks the benchmarks' peer for every op.
 // FSVIDEO_PYTHON names the interpreter; otherwise the first of python3 and /usr/bin/python3 that has torch is taken.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -26,13 +26,13 @@ try {
     [python, ['reference/check.py']],
     [python, ['-m', 'training.check'], 'reference'],
     [python, ['reference/make_goldens.py', '--out', folder]],
-    [process.execPath, ['scripts/test.mjs', 'goldens.*\\.test\\.ts$']],
+    [process.execPath, ['scripts/test.mjs', '(goldens.*|torch-peer)\\.test\\.ts$']],
   ]
   for (const [command, args, below = '.'] of steps) {
     const run = spawnSync(command, args, {
       stdio: 'inherit',
       cwd: path.join(root, below),
-      env: { ...process.env, FSVIDEO_GOLDENS: folder },
+      env: { ...process.env, FSVIDEO_GOLDENS: folder, FSVIDEO_PYTHON: python },
     })
     if (run.status !== 0) process.exit(run.status ?? 1)
   }

@@ -56,9 +56,24 @@ def check_dit():
     print("ok    so are those of the DITs")
 
 
+def check_bfloat16():
+    """Gradients of the Lite decoder at its full size: where oneDNN writes beyond its memory, this process ends."""
+    encoder, decoder = (fast.channels_last(networks.build(name)) for name in ("encoder", "decoder_lite"))
+    fast.install()
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        with torch.no_grad():
+            latents, features = encoder(torch.randn(1, 3, 17, 128, 128).contiguous(memory_format=fast.LAST))
+        output = decoder(latents, features)
+    gradients = torch.autograd.grad(output.float().square().mean(), list(decoder.parameters()), allow_unused=True)
+    fast.remove()
+    assert all(g.isfinite().all() for g in gradients if g is not None)
+    print("ok    gradients in bfloat16")
+
+
 def main():
     check_renderers()
     check_dit()
+    check_bfloat16()
     worst = 0.0
     for name in ("decoder", "decoder_lite"):
         encoder, decoder = networks.build("encoder").double(), networks.build(name).double()
@@ -66,14 +81,14 @@ def main():
             if hasattr(module, "to_out"):
                 torch.nn.init.normal_(module.to_out.weight, std=0.1)
         quick = fast.channels_last(copy.deepcopy(encoder)), fast.channels_last(copy.deepcopy(decoder))
-        for frames, size in ((1, 64), (1, 128), (5, 128), (9, 64)):
-            video = torch.randn(1, 3, frames, size, size, generator=torch.Generator().manual_seed(frames)).double()
+        for batch, frames, size in ((1, 1, 64), (1, 1, 128), (1, 5, 128), (2, 9, 64)):
+            video = torch.randn(batch, 3, frames, size, size, generator=torch.Generator().manual_seed(frames)).double()
             truth = results(encoder, decoder, video)
             fast.install()
             found = results(*quick, video.contiguous(memory_format=fast.LAST))
             fast.remove()
             worst = max([worst, *(distance(a, b) for a, b in zip(found, truth))])
-            assert worst < 1e-8, (name, frames, size, worst)
+            assert worst < 1e-8, (name, batch, frames, size, worst)
     print(f"ok    fast forwards are the plain ones (largest relative distance {worst:.1e})")
 
 

@@ -1,5 +1,5 @@
 """The loop: resume, guard, checkpoints; the batched text encoder; images made fit for video; caches of latents; a model folder
-as the start of a run.
+as the start of a run, in which decoder and refiner learn together; the perceptual loss.
 
 python3 -m training.test_loop
 """
@@ -7,6 +7,7 @@ python3 -m training.test_loop
 import itertools
 import os
 import tempfile
+from unittest import mock
 
 import torch
 
@@ -128,13 +129,9 @@ def check_adopt_and_in_use():
         tensors, _ = safetensors_io.load(os.path.join(SHAPES, "refiner", "model.safetensors"))
         assert all(torch.equal(studio.weights("refiner")[key], value.float()) for key, value in tensors.items())
         assert studio.clips_seen() == 512
-        kept = latents.CHUNK, dit_phases.HELD
-        latents.CHUNK, dit_phases.HELD = 4, 0
-        try:
-            latents.make(studio, 1e-4, log=lambda *_: None)
+        with mock.patch.object(latents, "CHUNK", 4), mock.patch.object(dit_phases, "HELD", 4):
+            latents.make(studio, 0, log=lambda *_: None)  # no time at all still makes a chunk to learn from
             check_in_use(studio)
-        finally:
-            latents.CHUNK, dit_phases.HELD = kept
 
 
 def check_in_use(studio):
@@ -149,20 +146,15 @@ def check_in_use(studio):
     prompts = [words.encode(captions.plain(scene)) for scene in chain.latents.scenes]
     off = {}
     for start in (0.0, 0.4):
-        kept, in_use.START = in_use.START, start
-        with torch.no_grad():
+        with torch.no_grad(), mock.patch.object(in_use, "START", start):
             small = chain.small(draw, low, text.embed(chain.text_encoder, prompts, words.TEXT_LEN))
-        in_use.START = kept
         assert torch.equal(small[:, :, 0], low[:, :, 0])
         off[start] = (small - low).square().mean().sqrt().item()
     assert off[0.0] < 1e-6 and 0.1 < off[0.4] < 0.8, off  # 1 is the spread of the latents
-    walked, plain = [], in_use.sample
-    in_use.sample = lambda solver, velocity, x, sigmas: walked.append(sigmas) or plain(solver, velocity, x, sigmas)
-    try:
+    with mock.patch.object(in_use, "sample", wraps=in_use.sample) as sampled:
         found, scenes, own = chain.refined(draw)
-    finally:
-        in_use.sample = plain
-    assert len(walked) == 3 and [*walked[1], *walked[2][1:]] == make_sigmas("euler", 8, 3.0), walked[1:]
+    _, early, late = (call.args[3] for call in sampled.call_args_list)
+    assert [*early, *late[1:]] == make_sigmas("euler", 8, 3.0), (early, late)
     which = chain.latents.scenes.index(scenes[0])
     near = (chain.latents.normalise(found) - high[which])[:, :, 1:].square().mean().item()
     assert 0.01 < near < 0.8 and 0.05 < own / in_use.FLOW_WEIGHT < 0.8, (near, own)

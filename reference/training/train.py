@@ -25,18 +25,17 @@ from .studio import Studio
 # name: (seed, minutes on two CPU cores, minutes on a GPU, highest rate, what makes it)
 PHASES = {
     "images": (1, 10, 3, 0.7, lambda s: symmetric_phase(s, True)),
-    "video": (2, 26, 14, 0.35, lambda s: symmetric_phase(s, False)),
+    "video": (2, 26, 12, 0.35, lambda s: symmetric_phase(s, False)),
     "shapes": (12, 2, 1, 1.0, shape_phase),
-    "decoder": (3, 8, 8, 0.3, lambda s: decoder_phase(s, "decoder")),
+    "decoder": (3, 8, 6, 0.3, lambda s: decoder_phase(s, "decoder")),
     "latents": (5, 4, 3, 0.0, latents.make),
     "base": (6, 8, 8, 1.0, base_phase),
     "upsampler": (7, 2, 3, 1.0, upsampler_phase),
     "refiner": (8, 6, 8, 1.0, refiner_phase),
-    "in_use": (11, 12, 6, 0.2, lambda s: in_use_phase(s, "decoder", teach_refiner=True)),
-    "decoder_lite": (4, 5, 6, 0.5, lambda s: in_use_phase(s, "decoder_lite", teach_refiner=False)),
+    "in_use": (11, 12, 5, 0.2, lambda s: in_use_phase(s, "decoder", teach_refiner=True)),
+    "decoder_lite": (4, 5, 5, 0.5, lambda s: in_use_phase(s, "decoder_lite", teach_refiner=False)),
     "base_plain": (9, 8, 6, 1.0, lambda s: base_phase(s, memory=False)),
 }
-
 
 
 def arguments():
