@@ -69,6 +69,7 @@ class Tile {
   /// Output frames t to t + count, count at most the tiling's step; called from the first frame on.
   void run(int64_t t, int64_t count) {
     find_taps(t, count);
+    look_ahead(t, count);
     for (int64_t p = b_.panel; p < b_.panel + b_.panels; p++)
       for (int64_t i = 0; i < count; i++)
         for (int64_t r = 0, n; r < b_.rows; r += n) {
@@ -104,6 +105,18 @@ class Tile {
     for (int64_t j = 0; j < n; j++)
       if (taps_[j])
         taps_[j] = slots_ + (std::find(held_, held_ + t_.slots, taps_[j]) - held_) * t_.slot_bytes;
+  }
+
+  /// What the next step will copy comes into L2 while this one multiplies: a share with every product.
+  void look_ahead(int64_t t, int64_t count) {
+    ahead_ = nullptr;
+    if (c_.direct || b_.cols < c_.cols() || c_.parts() > 1 || t + count >= b_.frame + b_.frames) return;
+    const int64_t first = std::max<int64_t>(top(0), 0),
+                  last = std::min(top(b_.rows - 1) + c_.l.kh, c_.height);
+    const int64_t row = c_.width * c_.channels * static_cast<int64_t>(size_of(c_.dtype));
+    ahead_ = c_.frame(b_.sample, t + count, c_.l.kt - 1);
+    if (ahead_) ahead_ += first * row;
+    ahead_bytes_ = (last - first) * row / (b_.panels * count * b_.rows);
   }
 
   /// The input under the tile, of one frame, into its place in scratch.
@@ -209,6 +222,11 @@ class Tile {
     task.run_stride = (c_.l.folded ? 1 : c_.a.stride_h) * in_row_bytes();
     task.epilogue.run = b_.cols;
     task.epilogue.run_places = c_.out_width;
+    if (ahead_) {
+      task.ahead = ahead_;
+      task.ahead_bytes = count * ahead_bytes_;
+      ahead_ += task.ahead_bytes;
+    }
     multiply(task);
   }
 
@@ -310,6 +328,8 @@ class Tile {
   const void** from_;                   ///< [kh], for RowTask
   int64_t *offsets_, *weight_offsets_;  ///< [kt * kh]
   float* noise_;                        ///< [rows]
+  const char* ahead_ = nullptr;         ///< what the next step will copy and nobody has called yet
+  int64_t ahead_bytes_ = 0;             ///< with each row of the tile
 };
 
 /// A convolution as its workers see it: the windows that are read from x, or all of them, and, if there are

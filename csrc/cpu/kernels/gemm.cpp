@@ -39,29 +39,29 @@ int64_t block_rows(int64_t rows, int64_t most, int64_t group) {
 /// A panel of at most so many bytes stays in L1 from one block of rows to the next.
 constexpr int64_t kPanelInL1 = 16 << 10;
 
-/// Calls into cache what the block one run below will be the first to touch: the last segment's rows (the
-/// newest row of the image under its windows) and the places of its results. Memory is too far away for a
-/// block to wait for it and too irregularly walked for the machine to foresee it.
-FSV_INLINE inline void fetch_below(const GemmTask& task, const char* rows, int64_t count, int64_t place,
-                                   int64_t col) {
-  constexpr int64_t kLine = 64;
+/// What a block of `rows` rows from `row` on calls into cache: its share of what follows the task's rows (the
+/// next panel, or what the caller reads next) or, of an image, the newest row under the windows one run
+/// below; and the places of its results, in cache before they are there.
+inline void look_ahead(const GemmTask& task, int64_t row, int64_t rows, int64_t run, const char* next_panel,
+                       int64_t panel_bytes, const char* to, RowSource& source) {
   const Epilogue& e = task.epilogue;
-  const int64_t element = static_cast<int64_t>(size_of(e.out_dtype));
-  const char* last = task.segment_offsets ? rows + task.segment_offsets[task.segments - 1] : rows;
-  for (int64_t i = 0; i < count * task.row_stride; i += kLine)
-    __builtin_prefetch(last + task.run_stride + i, 0, 2);
-  const char* out = static_cast<const char*>(e.out) + ((place + e.run_places) * e.out_stride + col) * element;
-  for (int64_t r = 0; r < count; r++) __builtin_prefetch(out + r * e.out_stride * element, 1, 3);
-}
-
-/// Has the block call its share of the next panel into L2, a few lines with every step of k, so that its
-/// first block need not wait for L3.
-inline void fetch_ahead(const GemmTask& task, int64_t row, int64_t rows, const char* next, int64_t bytes,
-                        RowSource& source) {
-  constexpr int64_t kLine = 64;
-  const int64_t steps = std::max<int64_t>(1, task.segments * task.k / 32);
-  source.ahead = next + bytes * row / task.rows / kLine * kLine;
-  source.ahead_step = (bytes * rows / task.rows / steps + kLine - 1) / kLine * kLine;
+  const int64_t line = source.next.kLine, steps = std::max<int64_t>(1, task.segments * task.k / 32);
+  const char* next = next_panel ? next_panel : task.ahead;
+  const int64_t bytes = next_panel ? panel_bytes : task.ahead_bytes;
+  if (next) {
+    source.next.at = next + bytes * row / task.rows;
+    source.next.count = (bytes * rows / task.rows + line - 1) / line;
+  } else if (row + run < task.rows) {
+    source.next.at =
+        source.base + task.run_stride + (task.segment_offsets ? task.segment_offsets[task.segments - 1] : 0);
+    source.next.count = (rows * task.row_stride + line - 1) / line;
+  }
+  source.next.spread(steps);
+  const int64_t step = e.out_stride * static_cast<int64_t>(size_of(e.out_dtype));
+  source.places.at = to;
+  source.places.stride = std::max(step, line);
+  source.places.count = task.ends ? (rows * step + source.places.stride - 1) / source.places.stride : 0;
+  source.places.spread(steps);
 }
 
 /// A panel of W stays in L2 while all rows pass it, so the caller keeps a task's rows few enough to stay
@@ -74,10 +74,12 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
   const int64_t panel_bytes = task.segments * segment_bytes(blocks.dtype, task.k);
   const int64_t panel_stride = task.panel_stride > 0 ? task.panel_stride : panel_bytes;
   const int64_t run = e.run < task.rows ? e.run : task.rows;
+  const int64_t element = static_cast<int64_t>(size_of(e.out_dtype));
   const bool plain = blocks.rounds && e.out_dtype == DType::bf16 && e.activation == Activation::none &&
                      !e.row_bias && !e.gate && !e.residual;
   for (int64_t col = 0; col < task.cols; col += kPanelCols, panel += panel_stride) {
     const int64_t cols = task.cols - col < kPanelCols ? task.cols - col : kPanelCols;
+    const bool more = col + kPanelCols < task.cols;
     float* const partial = task.partial ? task.partial + col * task.rows : nullptr;
     const int64_t most = blocks.most_rows(cols), group = blocks.group_rows(cols);
     const float* bias = e.bias ? e.bias + col : nullptr;
@@ -97,9 +99,8 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
                        task.segment_offsets,
                        task.panel_offsets};
       source.streamed = panel_bytes > kPanelInL1;
-      if (col + kPanelCols < task.cols)
-        fetch_ahead(task, row, rows, panel + panel_stride, panel_bytes, source);
-      if (row + run < task.rows) fetch_below(task, source.base, rows, place, col);
+      const char* out = static_cast<const char*>(e.out) + (place * e.out_stride + col) * element;
+      look_ahead(task, row, rows, run, more ? panel + panel_stride : nullptr, panel_bytes, out, source);
       Target to{partial ? partial + row * kPanelCols : sums, kPanelCols, !task.begins};
       if (rounds && task.ends) {
         to.rounded = static_cast<uint16_t*>(e.out) + place * e.out_stride + col;

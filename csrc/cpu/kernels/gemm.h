@@ -77,6 +77,9 @@ struct GemmTask {
   float* partial = nullptr;
   bool begins = true, ends = true;
   int64_t panel_stride = 0;  ///< bytes, of the whole k; 0: that of segments and k
+  /// What the caller will read next, which comes into L2 meanwhile.
+  const char* ahead = nullptr;
+  int64_t ahead_bytes = 0;
   Epilogue epilogue;
 };
 

@@ -20,6 +20,22 @@ struct Steps {
   int64_t jump = 0, left = kOneRun, run = kOneRun;
 };
 
+/// Lines that a block calls into cache while it multiplies, so many with each step of k: a burst of them
+/// would fill the few buffers in which misses wait, and the block's own loads would wait behind it.
+template <bool kWritten, int kLocality>
+struct Ahead {
+  static constexpr int64_t kLine = 64;
+  const char* at = nullptr;
+  int64_t stride = kLine;  ///< bytes from one to the next
+  int64_t count = 0, a_step = 0;
+
+  void spread(int64_t steps) { a_step = (count + steps - 1) / steps; }
+  void step() {
+    for (int64_t i = 0; i < a_step && count > 0; i++, count--, at += stride)
+      __builtin_prefetch(at, kWritten, kLocality);
+  }
+};
+
 /// Rows of A: row r of segment s is k elements from base + offsets[s] (bytes; no offsets: 0) and r steps. The
 /// segment's part of a panel stands panel_offsets[s] bytes behind its begin; no offsets: one part behind the
 /// other.
@@ -30,9 +46,8 @@ struct RowSource {
   int64_t segments;
   const int64_t* offsets = nullptr;
   const int64_t* panel_offsets = nullptr;
-  /// What will be wanted from a far cache soon, `ahead_step` bytes with each step of k.
-  const char* ahead = nullptr;
-  int64_t ahead_step = 0;
+  Ahead<false, 2> next = {};   ///< what will be read soon after the block, into L2
+  Ahead<true, 3> places = {};  ///< where its results go
   /// The panel is not wanted again before others have passed through L1.
   bool streamed = false;
 };
@@ -243,6 +258,8 @@ static void multiply_registers(const RowSource& rows, const char* b, const Targe
   constexpr int64_t kPrefetch =
       1024;  // bytes of the panel ahead, L2 to L1: 1 % faster than the hardware alone
   const int64_t segment = segment_bytes(Multiply::kPanel, rows.k);
+  auto next = rows.next;
+  auto places = rows.places;
   Sums<R, V> sums;
   if (to.accumulate) sums.load_from(to.sums + col, to.stride);
   for (int64_t s = 0; s < rows.segments; s++) {
@@ -252,6 +269,8 @@ static void multiply_registers(const RowSource& rows, const char* b, const Targe
     for (; steps >= kUnroll; steps -= kUnroll) {
       for (int64_t i = 0; i < kUnroll; i++)
         for (int v = 0; v < V; v++) __builtin_prefetch(w + kPrefetch + i * kStepB + v * 64);
+      next.step();
+      places.step();
 #pragma GCC unroll 4
       for (int i = 0; i < kUnroll; i++) Multiply::step(sums, a, i, w + i * kStepB);
       a.advance(kUnroll * kStepA);

@@ -119,7 +119,8 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
     each_sum([&](auto tile, float*) FSV_INLINE { tile_zero<tile.value>(); });
 
   const int64_t segment = segment_bytes(DType::bf16, rows.k);
-  const char* ahead = rows.ahead;
+  auto next = rows.next;
+  auto places = rows.places;
   for (int64_t s = 0; s < rows.segments; s++) {
     TileRows<RowTiles> a{{}, rows.steps.stride};
     for (int i = 0; i < RowTiles; i++)
@@ -127,8 +128,8 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
     const char* b = panel + (rows.panel_offsets ? rows.panel_offsets[s] : s * segment);
     int64_t k = rows.k;
     for (; k >= 32; k -= 32, b += kStepB) {
-      for (int64_t line = 0; line < rows.ahead_step; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-      ahead += rows.ahead_step;
+      next.step();
+      places.step();
       tile_step<kTileA, kA1, kTileB, kB1, kStreamed, RowTiles, ColTiles>(a, b);
       a.advance(kTileBytes);
     }
