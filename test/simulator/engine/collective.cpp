@@ -38,9 +38,7 @@ Collective* Engine::meet(uint32_t mask, const char* name, void* argument, Locati
 
 void Engine::part(Collective& collective) {
   Warp& warp = *running_->warp;
-  for (uint32_t others = collective.mask & ~(1u << running_->lane); others; others &= others - 1) {
-    wake(warp.threads[__builtin_ctz(others)]);
-  }
+  wake(warp, collective.mask & ~(1u << running_->lane));
   collective.mask = 0;
 }
 
@@ -64,8 +62,9 @@ Warpgroup* Engine::meet_warpgroup(const char* name, const void* argument, Locati
 }
 
 void Engine::part(Warpgroup& warpgroup) {
-  for (int i = 0; i < 128; i++) {
-    if (&warpgroup.threads[i] != running_) wake(warpgroup.threads[i]);
+  for (int first = 0; first < 128; first += 32) {
+    Warp& warp = *warpgroup.threads[first].warp;
+    wake(warp, &warp == running_->warp ? ~(1u << running_->lane) : ~0u);
   }
 }
 

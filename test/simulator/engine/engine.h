@@ -57,6 +57,7 @@ class Engine {
   /// The running thread gives way until somebody wakes it.
   void suspend(const char* waits_for, Location at, uint32_t detail0 = 0, uint32_t detail1 = 0);
   void wake(Thread& thread);
+  void wake(Warp& warp, uint32_t lanes);
   void wake(std::vector<Thread*>& waiting);
   /// Perhaps lets others go first: before every step that others can see.
   void give_way(Location at);

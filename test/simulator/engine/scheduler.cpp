@@ -221,10 +221,11 @@ void Engine::suspend(const char* waits_for, Location at, uint32_t detail0, uint3
   if (next != &self) switch_fiber(self, next ? static_cast<Fiber&>(*next) : scheduler_);
 }
 
-void Engine::wake(Thread& thread) {
-  Warp& warp = *thread.warp;
-  if (!warp.runnable) active_.push_back(&warp);
-  warp.runnable |= 1u << thread.lane;
+void Engine::wake(Thread& thread) { wake(*thread.warp, 1u << thread.lane); }
+
+void Engine::wake(Warp& warp, uint32_t lanes) {
+  if (!warp.runnable && lanes) active_.push_back(&warp);
+  warp.runnable |= lanes;
 }
 
 void Engine::wake(std::vector<Thread*>& waiting) {

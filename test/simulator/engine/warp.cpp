@@ -152,39 +152,51 @@ void matrix_store(const uint32_t* r, int count, uint32_t row, bool transposed, L
 
 // ---- products
 
-void mma(float* d, const uint32_t* a, const uint32_t* b, Element element, Location at) {
-  struct Lane {
-    float* d;
-    const uint32_t *a, *b;
-  };
-  Engine& engine = Engine::current();
-  Lane mine = {d, a, b};
-  Collective* all = engine.meet(~0u, "mma.sync", &mine, at);
-  if (!all) return;
-  if (all->mask != ~0u) engine.fail(at, "protocol", "mma.sync by a warp of fewer than 32 lanes");
-  const int depth = depth_of(element), each = depth / 8;
-  float left[16][32], right[32][8];  // [m][k] and [k][n]
+namespace {
+
+struct MmaLane {
+  float* d;
+  const uint32_t *a, *b;
+};
+
+/// The product for all lanes; which element lies in whose register is that of PTX's figures for m16n8k16 and
+/// m16n8k32.
+template <Element kElement>
+void multiply_fragments(const Collective& all) {
+  constexpr int kDepth = depth_of(kElement), kEach = kDepth / 8;  // of k, and elements of a register
+  typedef float Row __attribute__((vector_size(32)));
+  float left[16][kDepth];  // [m][k]
+  Row right[kDepth];       // [k][n]
+  const auto lane_of = [&](int l) { return static_cast<const MmaLane*>(all.argument[l]); };
   for (int l = 0; l < 32; l++) {
-    const Lane& lane = *static_cast<const Lane*>(all->argument[l]);
-    for (int r = 0; r < 4; r++) {
-      expand(&lane.a[r], each, element, &left[l / 4 + (r & 1) * 8][l % 4 * each + (r >> 1) * 4 * each]);
-    }
+    const MmaLane lane = *lane_of(l);
+    for (int r = 0; r < 4; r++)
+      expand(&lane.a[r], kEach, kElement, &left[l / 4 + (r & 1) * 8][l % 4 * kEach + (r >> 1) * 4 * kEach]);
     for (int r = 0; r < 2; r++) {
-      float values[4];
-      expand(&lane.b[r], each, element, values);
-      for (int e = 0; e < each; e++) right[l % 4 * each + r * 4 * each + e][l / 4] = values[e];
+      float values[kEach];
+      expand(&lane.b[r], kEach, kElement, values);
+      for (int e = 0; e < kEach; e++) right[(l % 4 + r * 4) * kEach + e][l / 4] = values[e];
     }
   }
   for (int m = 0; m < 16; m++) {
-    float sums[8] = {};
-    for (int k = 0; k < depth; k++) {
-      for (int n = 0; n < 8; n++) sums[n] += left[m][k] * right[k][n];
-    }
-    for (int n = 0; n < 8; n++) {
-      const Lane& lane = *static_cast<const Lane*>(all->argument[m % 8 * 4 + n / 2]);
-      lane.d[m / 8 * 2 + n % 2] += sums[n];
-    }
+    Row sums = {};
+    for (int k = 0; k < kDepth; k++) sums += left[m][k] * right[k];
+    for (int n = 0; n < 8; n++) lane_of(m % 8 * 4 + n / 2)->d[m / 8 * 2 + n % 2] += sums[n];
   }
+}
+
+}  // namespace
+
+void mma(float* d, const uint32_t* a, const uint32_t* b, Element element, Location at) {
+  Engine& engine = Engine::current();
+  MmaLane mine = {d, a, b};
+  Collective* all = engine.meet(~0u, "mma.sync", &mine, at);
+  if (!all) return;
+  if (all->mask != ~0u) engine.fail(at, "protocol", "mma.sync by a warp of fewer than 32 lanes");
+  if (element == Element::bf16)
+    multiply_fragments<Element::bf16>(*all);
+  else
+    multiply_fragments<Element::e4m3>(*all);
   engine.part(*all);
 }
 
