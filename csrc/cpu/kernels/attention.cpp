@@ -1,6 +1,6 @@
 // Attention of a block of queries for one instruction set (attention.h). The micro-kernels of gemm_block.h
-// and gemm_tiles.h compute a few rows of scores against a step of keys, the softmax (attention_softmax.h)
-// makes shares of them, and a block of keys' shares meet the values.
+// compute a few rows of scores against a step of keys, the softmax (attention_softmax.h) makes shares of them,
+// and a block of keys' shares meet the values.
 #include "cpu/kernels/attention.h"
 
 #include <algorithm>
@@ -66,7 +66,7 @@ void multiply(DType dtype, const RowSource& rows, int64_t count, const char* pan
   if (dtype == DType::bf16)
     multiply_rows_bf16(rows, count, panel, cols, to);
   else
-    multiply_rows<MultiplyF32>(rows, count, panel, cols, to);
+    multiply_rows_f32(rows, count, panel, cols, to);
 }
 
 /// Scores of a step's keys, `first` on of the block's.

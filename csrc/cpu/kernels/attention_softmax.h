@@ -10,7 +10,7 @@
 #include <algorithm>
 
 #include "cpu/kernels/attention.h"
-#include "cpu/kernels/gemm_bf16.h"
+#include "cpu/kernels/gemm_block.h"
 #include "cpu/kernels/stored.h"
 
 namespace fsv::cpu::FSV_ISA {

@@ -2,7 +2,7 @@
 // over all taps.
 #include "cpu/kernels/conv.h"
 #include "cpu/kernels/epilogue.h"
-#include "cpu/kernels/gemm_block.h"
+#include "cpu/kernels/gemm_registers.h"
 
 namespace fsv::cpu::FSV_ISA {
 namespace {

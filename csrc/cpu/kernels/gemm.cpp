@@ -1,12 +1,12 @@
 // Matrix product with epilogue for one instruction set: the loop over panels and row blocks, what is done to
-// a finished block, and the packing of weights. The micro-kernels are in gemm_block.h and
-// gemm_tiles.h, the packed format in gemm.h.
+// a finished block, and the packing of weights. The micro-kernels are those of gemm_block.h, the packed format
+// that of gemm.h.
 #include "cpu/kernels/gemm.h"
 
 #include <algorithm>
 
 #include "cpu/kernels/epilogue.h"
-#include "cpu/kernels/gemm_bf16.h"
+#include "cpu/kernels/gemm_block.h"
 
 namespace fsv::cpu::FSV_ISA {
 namespace {
@@ -118,7 +118,7 @@ void multiply(const GemmTask& task, const Blocks& blocks) {
 }
 
 void multiply_f32(const GemmTask& task) {
-  multiply(task, {DType::f32, false, most_rows, group_rows, multiply_rows<MultiplyF32>});
+  multiply(task, {DType::f32, false, most_rows, group_rows, multiply_rows_f32});
 }
 
 void multiply_bf16(const GemmTask& task) {

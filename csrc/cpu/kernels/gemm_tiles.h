@@ -148,12 +148,6 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
   each_sum([&](auto tile, float* at) FSV_INLINE { tile_store<tile.value>(at, to.stride * 4); });
 }
 
-inline constexpr int kBlockRowsBf16 = 32;  ///< of a panel of more than 16 columns
-inline constexpr int kDepthBf16 = 2;
-inline constexpr bool kRoundsBf16 = true;
-static inline int64_t most_rows_bf16(int64_t cols) { return cols > 16 ? kBlockRowsBf16 : 2 * kBlockRowsBf16; }
-static inline int64_t group_rows_bf16(int64_t) { return kOneRun; }  // a tile has one stride
-
 /// Sums that are in `to.sums` to their place as bf16.
 static inline void round_rows(const Target& to, int64_t count, int64_t cols) {
   const float* from = to.sums;
@@ -189,15 +183,16 @@ static void multiply_block(const RowSource& rows, int64_t count, const char* pan
   if (to.rounded) round_rows(to, count, cols);
 }
 
-static inline void multiply_rows_bf16(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
-                                      const Target& to) {
+/// multiply_rows_bf16 of gemm_block.h.
+static inline void multiply_rows_tiles(const RowSource& rows, int64_t count, const char* panel, int64_t cols,
+                                       const Target& to) {
   const int rest = static_cast<int>(rows.k % 32);
   configure_block({static_cast<int>(count < kTileRows ? count : kTileRows), (rest + 1) / 2 * 4});
   const auto multiply = rows.streamed ? (rest ? multiply_block<true, true> : multiply_block<false, true>)
                                       : (rest ? multiply_block<true, false> : multiply_block<false, false>);
   multiply(rows, count, panel, cols, to);
 }
-static inline void begin_bf16() { configured_block = {}; }
-static inline void end_bf16() { tile_release(); }
+static inline void begin_tiles() { configured_block = {}; }
+static inline void end_tiles() { tile_release(); }
 
 }  // namespace fsv::cpu::FSV_ISA

@@ -102,7 +102,7 @@ void cp_async(uint32_t dst, const void* src, int size, int valid, Location at) {
   const auto bytes = static_cast<uint32_t>(size);
   if (!engine.inside(offset, bytes))
     engine.fail(at, "bounds", "cp.async to %s", engine.shared_name(offset).c_str());
-  if (dst % bytes || reinterpret_cast<uintptr_t>(src) % bytes)
+  if ((dst | reinterpret_cast<uintptr_t>(src)) & (bytes - 1))
     engine.fail(at, "alignment", "cp.async of %d bytes", size);
   if (valid < 0 || valid > size) engine.fail(at, "protocol", "cp.async of %d bytes of %d", valid, size);
   add_to_group(engine, self, self.copies, "cp.async");

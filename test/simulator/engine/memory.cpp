@@ -101,7 +101,7 @@ void* shared_access(uint32_t address, uint32_t bytes, Access access, Location at
     engine.fail(at, "bounds", "%s of %u bytes at %s, outside the block's %u bytes", what, bytes,
                 engine.shared_name(offset).c_str(), engine.launch().smem_bytes);
   }
-  if (address % bytes) {
+  if (address & (bytes - 1)) {
     engine.fail(at, "alignment", "%s of %u bytes at address 0x%x", what, bytes, address);
   }
   if (engine.checking()) {
@@ -152,9 +152,9 @@ void global_access(const void* p, uint32_t bytes, Access access, Location at) {
   const bool write = access == Access::write;
   const char* what = write ? "global store" : "global load";
   const auto address = reinterpret_cast<uintptr_t>(p);
-  if (address % bytes) {
+  if (address & (bytes - 1)) {
     engine.fail(at, "alignment", "%s of %u bytes at an address that is %u more than a multiple", what, bytes,
-                static_cast<unsigned>(address % bytes));
+                static_cast<unsigned>(address & (bytes - 1)));
   }
   Touch touch = engine.ordinary(write, at);
   touch.noncoherent = access == Access::read_noncoherent;
