@@ -18,7 +18,8 @@ inline constexpr int64_t kKeyBlock = 256;
 struct AttentionTask {
   DType dtype = DType::f32;  ///< of q, k, v and out
   const void* q = nullptr;
-  int64_t q_stride = 0;  ///< bytes
+  int64_t q_stride = 0;          ///< bytes
+  const void* next_q = nullptr;  ///< as many rows that are read soon, if any
   const void* keys = nullptr;
   const void* values = nullptr;
   int64_t value_panel_stride = 0;  ///< bytes

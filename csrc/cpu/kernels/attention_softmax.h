@@ -131,25 +131,25 @@ struct Softmax {
     s.total[block.row + row] += sums;
   }
 
-  /// The new origin, to which everything is brought that was summed under the old one.
+  /// The new origin, to which everything is brought that was summed under the old one; nothing was under the
+  /// first.
   [[gnu::noinline]] float move_origin(int64_t row, int64_t vectors) {
     const float* at = s.scores + row * kScoreStride;
     Floats top = set(kMinusInfinity);
     for (int64_t v = 0; v < vectors; v++) top = max(load(at + v * kLanes), top);  // NaN is passed over
     float& origin = s.origin[block.row + row];
     if (const float highest = largest(top) * factor; highest > origin) {
-      const float keep = exp2(set(origin - highest))[0];
+      if (origin != kMinusInfinity) rescale(row, exp2(set(origin - highest))[0]);
       origin = highest;
-      s.total[block.row + row] *= keep;
-      float* out = s.out + (block.row + row) * s.out_stride;
-      for (int64_t c = 0; c < s.out_stride; c += kLanes) store(out + c, load(out + c) * keep);
-      rescale_shares(row, keep);
     }
     return origin == kMinusInfinity ? 0.0f : origin;  // then every score is -infinity, too, or NaN
   }
 
-  /// The shares of this block's earlier keys.
-  void rescale_shares(int64_t row, float keep) {
+  /// Everything that was summed so far, and the shares of this block's earlier keys.
+  void rescale(int64_t row, float keep) {
+    s.total[block.row + row] *= keep;
+    float* out = s.out + (block.row + row) * s.out_stride;
+    for (int64_t c = 0; c < s.out_stride; c += kLanes) store(out + c, load(out + c) * keep);
     float* shares = s.shares + row * kShareStride;
     for (int64_t i = 0; i < first; i += kLanes) {
       if (operand == DType::bf16) {

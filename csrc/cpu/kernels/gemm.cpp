@@ -1,6 +1,6 @@
 // Matrix product with epilogue for one instruction set: the loop over panels and row blocks, what is done to
-// a finished block, and the packing of weights. The micro-kernels are those of gemm_block.h, the packed format
-// that of gemm.h.
+// a finished block, and the packing of weights. The micro-kernels are those of gemm_block.h, the packed
+// format that of gemm.h.
 #include "cpu/kernels/gemm.h"
 
 #include <algorithm>
