@@ -67,7 +67,12 @@ function measured(change: (row: Row, index: number) => Partial<Row> = () => ({})
       bound: 'memory',
       peers: {
         onednn: { milliseconds: 1, ratio: { median: 0.98765, least: 0.9, most: 123.456 } },
-        torch: { milliseconds: 1, ratio: { median: 24.4, least: 22.35, most: 26.54 }, way: 'flash <fast>' },
+        torch: {
+          milliseconds: 1,
+          ratio: { median: 24.4, least: 22.35, most: 26.54 },
+          best: 23.45,
+          way: 'flash <fast>',
+        },
       },
       absent: {},
       goals: [{ against: 'onednn', atLeast: 0.9, on: 'cpu', reached: 0.98765, met: true }],
@@ -219,6 +224,12 @@ test('two runs are compared by name, and what only one has is named', () => {
   const lines = table.split('\n')
   const first = lines[lines.findIndex((line) => line.startsWith('milliseconds')) + 1]!
   assert.match(first, / 0\.67x {3}slower$/, 'what is slower comes first')
+})
+
+test('ratios are told with the spread of the rounds and, where a report has it, of each side’s best', () => {
+  const lines = measurementTable(measured()).split('\n')
+  const row = lines[lines.findIndex((line) => line.startsWith('ours / peer')) + 1]!
+  assert.match(row, / 0\.99 \(0\.90-123\) +24\.4 \(22\.4-26\.5\) 23\.4$/)
 })
 
 test('a measurement is held against a prediction with a tenth of tolerance; two predictions to the digit', () => {

@@ -6,7 +6,7 @@ import type { Measurement, PeerName, Prediction, Report } from './report.js'
 import { peerTitles } from './report.js'
 import type { RequestRow } from './requests.js'
 import type { Sum } from './sums.js'
-import { counted, digits, goalText, percent, ratioText, requestGoalText } from './table.js'
+import { counted, digits, goalText, peerText, percent, requestGoalText } from './table.js'
 
 export { requireCharts } from './charts.js'
 
@@ -57,7 +57,7 @@ function measurementBody(report: Measurement): string {
     section('Goals', table(['case', ''], goals, 2)),
     section(
       'Cases',
-      `<p>Medians of ${rounds} rounds; inputs rotate through ${digits(rotatedBytes / 2 ** 20)} MiB.</p>` +
+      `<p>Medians of ${rounds} rounds (least to most of them), then the ratio of each side's best round; inputs rotate through ${digits(rotatedBytes / 2 ** 20)} MiB.</p>` +
         table(
           ['case', 'ms', 'p10-p90', 'TFLOP/s', 'GB/s', 'roofline', ...names.map((name) => peerTitles[name])],
           rows.map(({ name, milliseconds: t, tflops, gbs, roofline, bound, peers }) => [
@@ -69,7 +69,7 @@ function measurementBody(report: Measurement): string {
             `${percent(roofline)} ${bound}`,
             ...names.map((peer) => {
               const result = peers[peer]
-              return `${ratioText(result?.ratio)}${result?.way ? ` ${result.way}` : ''}`
+              return `${peerText(result)}${result?.way ? ` ${result.way}` : ''}`
             }),
           ]),
         ),

@@ -26,6 +26,8 @@ export interface PeerResult {
   milliseconds: number
   /** Theirs over ours, so above 1 we are faster. */
   ratio: Ratio
+  /** The same of each side's quickest round: what both reach when nobody else is on the machine. Older reports lack it. */
+  best?: number
   /** Which of the peer's ways was the fastest: "flash", "cuDNN channels_last_3d". */
   way?: string
   /** Ways of it that do not work here, and why. */

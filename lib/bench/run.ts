@@ -127,12 +127,14 @@ class Run {
     try {
       await subject.sample(0.2) // warm-up
       const all: number[] = []
+      const ours: number[] = []
       const theirs: Partial<Record<PeerName, Answers>> = {}
       const absent: Row['absent'] = {}
       for (let round = 0; round < rounds; round++) {
         signal?.throwIfAborted()
         const samples = await subject.sample(seconds)
         all.push(...samples)
+        ours.push(median(samples))
         for (const [name, peer] of this.#everyPeer()) {
           if (absent[name]) continue
           const answer = await peer.measure({ spec, seconds, rotate: this.rotate })
@@ -143,7 +145,7 @@ class Run {
           theirs[name] ??= { ms: [], ratios: [], how: {} }
           const result = theirs[name]
           result.ms.push(answer.medianMs)
-          result.ratios.push(answer.medianMs / median(samples))
+          result.ratios.push(answer.medianMs / ours.at(-1)!)
           const { way, refused } = answer
           result.how = { ...(way && { way }), ...(refused && { refused }) }
         }
@@ -170,6 +172,7 @@ class Run {
         row.peers[peer as PeerName] = {
           milliseconds: median(ms),
           ratio: ratioOf(ratios),
+          best: Math.min(...ms) / Math.min(...ours),
           ...how,
         }
       return row

@@ -6,6 +6,7 @@ import {
   type GoalResult,
   type Measurement,
   type PeerName,
+  type PeerResult,
   type PredictedRow,
   type Prediction,
   peerTitles,
@@ -22,8 +23,11 @@ export function digits(n: number): string {
   return n.toFixed(size >= 99.95 ? 0 : size >= 9.995 ? 1 : size >= 0.09995 || n === 0 ? 2 : 4)
 }
 export const percent = (share: number): string => `${(100 * share).toFixed(0)}%`
-export const ratioText = (r: Ratio | undefined): string =>
+const ratioText = (r: Ratio | undefined): string =>
   r ? `${digits(r.median)} (${digits(r.least)}-${digits(r.most)})` : '-'
+/** "1.32 (1.19-2.37) 1.62": of the rounds, and of each side's best. */
+export const peerText = (result: PeerResult | undefined): string =>
+  result?.best === undefined ? ratioText(result?.ratio) : `${ratioText(result.ratio)} ${digits(result.best)}`
 
 export function goalText({ against, atLeast, reached, met }: GoalResult): string {
   const share = against === 'copy' || against === 'gemm'
@@ -96,10 +100,8 @@ export function measurementTable(report: Measurement): string {
       ),
     ),
     ...section(
-      line('ours / peer (least-most of rounds)', ...names.map((name): Cell => [peerTitles[name], 18])),
-      compared.map((row) =>
-        line(row.name, ...names.map((name): Cell => [ratioText(row.peers[name]?.ratio), 18])),
-      ),
+      line('ours / peer (rounds), best of each', ...names.map((name): Cell => [peerTitles[name], 23])),
+      compared.map((row) => line(row.name, ...names.map((name): Cell => [peerText(row.peers[name]), 23]))),
     ),
     ...section(
       'goals',
