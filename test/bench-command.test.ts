@@ -212,6 +212,28 @@ async function interpreter(name: string, script: string): Promise<string> {
   return path
 }
 
+if (!simulated)
+  test('the ratio of the best rounds lies between those of the rounds', async () => {
+    const answers = `while read -r line; do echo '{"medianMs": 1000}'; done`
+    process.env.FSVIDEO_PYTHON = await interpreter('slow', `echo '{"version": "PyTorch 9"}'; ${answers}`)
+    try {
+      const json = inside('peers.json')
+      const { code, stderr } = await bench(
+        ...['--device', testDevice, '--group', 'tiny', '--filter', '^(glu|cast)'],
+        ...['--rounds', '3', '--seconds', '0.001', '--json', json],
+      )
+      assert.is(code, 0, stderr)
+      const report = JSON.parse(await readFile(json, 'utf8')) as Measurement
+      for (const { name, peers } of report.rows) {
+        const { ratio, best } = peers.torch!
+        assert.ok(ratio.least > 1 && ratio.least <= best! && best! <= ratio.most, name)
+      }
+      assert.ok(report.rows.length > 0)
+    } finally {
+      delete process.env.FSVIDEO_PYTHON
+    }
+  })
+
 test('a peer that answers, one that refuses, one that dies and one that is not there', async () => {
   const question = { spec: (await allCases())[0]!.spec, seconds: 0.01, rotate: 0 }
   const open = async (python: string) => {

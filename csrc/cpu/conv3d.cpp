@@ -116,7 +116,7 @@ class Tile {
     const int64_t row = c_.width * c_.channels * static_cast<int64_t>(size_of(c_.dtype));
     ahead_ = c_.frame(b_.sample, t + count, c_.l.kt - 1);
     if (ahead_) ahead_ += first * row;
-    ahead_bytes_ = (last - first) * row / (b_.panels * count * b_.rows);
+    ahead_bytes_ = std::max<int64_t>(last - first, 0) * row / (b_.panels * count * b_.rows);
   }
 
   /// The input under the tile, of one frame, into its place in scratch.

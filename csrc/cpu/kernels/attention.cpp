@@ -139,7 +139,7 @@ struct Walk {
 
 /// Calls into cache, a few rows with each block, where the results go and what the next task reads: rows of a
 /// head lie far apart, and nobody waits for them here.
-struct Beside {
+struct RowsAhead {
   static constexpr int64_t kRows = 8, kLine = 64;
   const AttentionTask& task;
   int64_t row = 0;
@@ -170,11 +170,11 @@ void attend(const AttentionTask& task) {
 
   if (task.dtype == DType::bf16) begin_bf16();
   const Walk blocks = walk(task);
+  RowsAhead ahead{task};
   // One after the other: the machine overlaps neither products nor softmax with more than what is next to
   // them, and two steps' scores would leave L1 before they are read.
-  Beside beside{task};
   for (Block block = blocks.first(); block.rows > 0; block = blocks.after(block)) {
-    beside.step();
+    ahead.step();
     for (int64_t first = 0; first < block.count; first += kStepKeys) {
       multiply_keys(task, s, block, first);
       Softmax{task, s, block, first}.run();

@@ -1,3 +1,5 @@
+// Apart from their callers, `gemm.cpp` and `attention.cpp`, because a micro-kernel of every height takes the
+// compiler longer than all the rest.
 #include "cpu/kernels/gemm_block.h"
 
 #include "cpu/kernels/gemm_registers.h"
