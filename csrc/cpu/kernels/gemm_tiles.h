@@ -2,6 +2,11 @@
 // where the panel has no more columns (fewer sums would wait for one another: a product takes 52 cycles, and
 // one can begin every 16).
 //
+// Tiles are zeroed as soon as they are used up. Nothing in here reads those zeros; but a zeroed tile seems to
+// need no register of the machine's, which has few to spare for the tiles being loaded where a core's other
+// hyperthread uses tiles as well. There it is 1.4 to 1.6 times faster, elsewhere as fast
+// (bench/results/README.md).
+//
 // A block of any height is whole tiles: the last tile of a block begins 16 rows before its end and computes
 // some rows a second time, to the same bits. Blocks of fewer than 16 rows, and the end of a k that is no
 // multiple of 32, have tiles of their own size; so nothing beyond a row is read, and nothing is copied but
@@ -14,10 +19,9 @@
 
 namespace fsv::cpu::FSV_ISA {
 
-/// What tiles are used for. Where k has a rest, its two tiles are those that blocks otherwise alternate with.
-inline constexpr int kTileA = 4, kTileB = 5;          ///< 64 bytes of k
-inline constexpr int kTileA1 = 6, kTileB1 = 7;        ///< the same again, if there is no rest
-inline constexpr int kTileRestA = 6, kTileRestB = 7;  ///< the rest of k
+/// What tiles are used for beside the sums.
+inline constexpr int kTileA = 4, kTileA1 = 5, kTileB = 6;  ///< 64 bytes of k
+inline constexpr int kTileRestA = 5, kTileRestB = 7;       ///< the rest of k; then there is no A1
 
 /// The sizes that are configured: rows of A and of the sums, bytes of the rest of a row of A.
 struct TileBlock {
@@ -32,7 +36,7 @@ static inline void configure_block(TileBlock block) {
   TileSizes sizes;
   for (int i = 0; i < kTiles; i++) {
     sizes.bytes[i] = kTileBytes;
-    sizes.rows[i] = static_cast<uint8_t>(i == kTileB || i == kTileB1 ? kTileRows : block.rows);
+    sizes.rows[i] = static_cast<uint8_t>(i == kTileB ? kTileRows : block.rows);
   }
   if (block.rest > 0) {
     sizes.bytes[kTileRestA] = static_cast<uint16_t>(block.rest);
@@ -52,39 +56,47 @@ struct TileRows {
   }
 };
 
-/// One step of k: tile sums i, j are number i * ColTiles + j. With A == A1 and B == B1 the first tile of A is
-/// loaded twice.
-template <int A, int A1, int B, int B1, bool kStreamed, int RowTiles, int ColTiles>
+/// One step of k: tile sums i, j are number i * ColTiles + j. With A == A1 the first tile of A is loaded
+/// twice, for want of another.
+template <int A, int A1, int B, bool kStreamed, int RowTiles, int ColTiles>
 FSV_INLINE inline void tile_step(const TileRows<RowTiles>& a, const char* b) {
   constexpr int64_t kRowB = kPanelCols * 4;
-  tile_load<A>(a.at[0], a.stride);
   tile_load<B, kStreamed>(b, kRowB);
+  tile_load<A>(a.at[0], a.stride);
   tile_dot_bf16<0, A, B>();
   if constexpr (ColTiles == 1) {
+    tile_zero<A>();
     if constexpr (RowTiles > 1) {
       tile_load<A1>(a.at[1], a.stride);
       tile_dot_bf16<1, A1, B>();
+      tile_zero<A1>();
     }
     if constexpr (RowTiles > 2) {
       tile_load<A>(a.at[2], a.stride);
       tile_dot_bf16<2, A, B>();
+      tile_zero<A>();
     }
     if constexpr (RowTiles > 3) {
       tile_load<A1>(a.at[3], a.stride);
       tile_dot_bf16<3, A1, B>();
+      tile_zero<A1>();
     }
   } else {
     if constexpr (RowTiles > 1) {
       tile_load<A1>(a.at[1], a.stride);
       tile_dot_bf16<2, A1, B>();
     }
-    tile_load<B1, kStreamed>(b + 64, kRowB);
+    tile_zero<B>();
+    tile_load<B, kStreamed>(b + 64, kRowB);
     if constexpr (RowTiles > 1) {
-      tile_dot_bf16<3, A1, B1>();
+      tile_dot_bf16<3, A1, B>();
+      tile_zero<A1>();
       if constexpr (A == A1) tile_load<A>(a.at[0], a.stride);
     }
-    tile_dot_bf16<1, A, B1>();
+    tile_dot_bf16<1, A, B>();
+    tile_zero<A>();
   }
+  tile_zero<B>();
 }
 
 /// The rest of an odd k with a zero behind, in rows of 64 bytes.
@@ -96,7 +108,7 @@ static inline void stage_odd(const char* from, int64_t stride, int64_t rows, int
 
 template <int RowTiles, int ColTiles, bool kRest, bool kStreamed>
 static void multiply_tiles(const RowSource& rows, int64_t count, const char* panel, const Target& to) {
-  constexpr int kA1 = kRest ? kTileA : kTileA1, kB1 = kRest ? kTileB : kTileB1;
+  constexpr int kA1 = kRest ? kTileA : kTileA1;
   constexpr int64_t kStepB = kTileRows * kPanelCols * 4;
   const int64_t tile_rows = count < kTileRows ? count : kTileRows;
   int64_t first[RowTiles];
@@ -130,7 +142,7 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
     for (; k >= 32; k -= 32, b += kStepB) {
       next.step();
       places.step();
-      tile_step<kTileA, kA1, kTileB, kB1, kStreamed, RowTiles, ColTiles>(a, b);
+      tile_step<kTileA, kA1, kTileB, kStreamed, RowTiles, ColTiles>(a, b);
       a.advance(kTileBytes);
     }
     if constexpr (kRest) {
@@ -142,10 +154,13 @@ static void multiply_tiles(const RowSource& rows, int64_t count, const char* pan
         }
         a.stride = kTileBytes;
       }
-      tile_step<kTileRestA, kTileRestA, kTileRestB, kTileRestB, kStreamed, RowTiles, ColTiles>(a, b);
+      tile_step<kTileRestA, kTileRestA, kTileRestB, kStreamed, RowTiles, ColTiles>(a, b);
     }
   }
-  each_sum([&](auto tile, float* at) FSV_INLINE { tile_store<tile.value>(at, to.stride * 4); });
+  each_sum([&](auto tile, float* at) FSV_INLINE {
+    tile_store<tile.value>(at, to.stride * 4);
+    tile_zero<tile.value>();
+  });
 }
 
 /// Sums that are in `to.sums` to their place as bf16.
