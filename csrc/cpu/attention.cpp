@@ -70,10 +70,6 @@ void CpuBackend::attention(const AttentionArgs& args) {
                            task.dtype = dtype;
                            task.q = at(args.q, head, row);
                            task.q_stride = token;
-                           // Most likely this worker's next item.
-                           if (const int64_t next = item + pool_.size(); next < count * query_blocks)
-                             task.next_q = at(args.q, begin + next / query_blocks,
-                                              next % query_blocks * attention.row_block);
                            task.keys = panels;
                            task.values = panels + key_bytes;
                            task.value_panel_stride = value_panel;

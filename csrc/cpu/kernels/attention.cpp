@@ -137,24 +137,6 @@ struct Walk {
   }
 };
 
-/// Calls into cache, a few rows with each block, where the results go and what the next task reads: rows of a
-/// head lie far apart, and nobody waits for them here.
-struct RowsAhead {
-  static constexpr int64_t kRows = 8, kLine = 64;
-  const AttentionTask& task;
-  int64_t row = 0;
-
-  void step() {
-    const int64_t bytes = task.head_dim * static_cast<int64_t>(size_of(task.dtype));
-    for (const int64_t end = std::min(row + kRows, task.rows); row < end; row++)
-      for (int64_t i = 0; i < bytes; i += kLine) {
-        __builtin_prefetch(static_cast<char*>(task.out) + row * task.out_stride + i, 1, 2);
-        if (task.next_q)
-          __builtin_prefetch(static_cast<const char*>(task.next_q) + row * task.q_stride + i, 0, 2);
-      }
-  }
-};
-
 Walk walk(const AttentionTask& task) {
   const int64_t most = task.dtype == DType::bf16 ? kBlockRowsBf16 : kBlockRows;
   const int64_t blocks = (task.rows + most - 1) / most;
@@ -170,11 +152,9 @@ void attend(const AttentionTask& task) {
 
   if (task.dtype == DType::bf16) begin_bf16();
   const Walk blocks = walk(task);
-  RowsAhead ahead{task};
   // One after the other: the machine overlaps neither products nor softmax with more than what is next to
   // them, and two steps' scores would leave L1 before they are read.
   for (Block block = blocks.first(); block.rows > 0; block = blocks.after(block)) {
-    ahead.step();
     for (int64_t first = 0; first < block.count; first += kStepKeys) {
       multiply_keys(task, s, block, first);
       Softmax{task, s, block, first}.run();

@@ -18,8 +18,7 @@ inline constexpr int64_t kKeyBlock = 256;
 struct AttentionTask {
   DType dtype = DType::f32;  ///< of q, k, v and out
   const void* q = nullptr;
-  int64_t q_stride = 0;          ///< bytes
-  const void* next_q = nullptr;  ///< rows of the task that this worker probably does next, to prefetch
+  int64_t q_stride = 0;  ///< bytes
   const void* keys = nullptr;
   const void* values = nullptr;
   int64_t value_panel_stride = 0;  ///< bytes
