@@ -4,7 +4,7 @@
 //
 // Tiles are zeroed as soon as they are used up. Nothing in here reads those zeros; but a zeroed tile seems to
 // need no register of the machine's, which has few to spare for the tiles being loaded where a core's other
-// hyperthread uses tiles as well. There it is 1.4 to 1.6 times faster, elsewhere as fast
+// hyperthread uses tiles as well. There a step takes 64 ns instead of 109, elsewhere 28 as before
 // (bench/results/README.md).
 //
 // A block of any height is whole tiles: the last tile of a block begins 16 rows before its end and computes
