@@ -21,13 +21,17 @@ ShuffleTask task_of(const Args& args, int64_t edge) {
   return task;
 }
 
-/// The worker's buffers: `full` channels, then a row of the result.
+int64_t places_of(const ShuffleTask& task) { return task.time * task.space * task.space; }
+
+/// The worker's buffers: `full` channels, a row of the result, an offset a place.
 void set_buffers(ShuffleTask& task, void* scratch, int64_t full) {
-  task.full = static_cast<float*>(scratch);
+  task.offsets = static_cast<int64_t*>(scratch);
+  task.full = reinterpret_cast<float*>(task.offsets + places_of(task));
   task.row = task.full + full + kShufflePadding;
 }
 size_t buffer_bytes(const ShuffleTask& task, int64_t full) {
-  return sizeof(float) * static_cast<size_t>(full + task.channels + 2 * kShufflePadding);
+  return sizeof(int64_t) * static_cast<size_t>(places_of(task)) +
+         sizeof(float) * static_cast<size_t>(full + task.channels + 2 * kShufflePadding);
 }
 
 }  // namespace
@@ -35,8 +39,7 @@ size_t buffer_bytes(const ShuffleTask& task, int64_t full) {
 void CpuBackend::unshuffle3d(const Unshuffle3dArgs& args) {
   if (args.out.elements() == 0) return;
   const ShuffleTask task = task_of(args, args.repeat_first);
-  const int64_t places = args.time * args.space * args.space;
-  const int64_t full = std::max(task.inputs[0].channels, task.inputs[1].channels) * places;
+  const int64_t full = std::max(task.inputs[0].channels, task.inputs[1].channels) * places_of(task);
   const size_t bytes = buffer_bytes(task, full);
   pool_.parallel_for(args.out.shape.elements(0, 4), rows_a_range(full * 4),
                      [&](int64_t begin, int64_t end, int worker) {
@@ -49,7 +52,7 @@ void CpuBackend::unshuffle3d(const Unshuffle3dArgs& args) {
 void CpuBackend::shuffle3d(const Shuffle3dArgs& args) {
   if (args.out.elements() == 0) return;
   const ShuffleTask task = task_of(args, args.drop_first);
-  const int64_t full = args.channels * args.time * args.space * args.space;
+  const int64_t full = args.channels * places_of(task);
   const size_t bytes = buffer_bytes(task, full);
   pool_.parallel_for(args.x.shape.elements(0, 4), rows_a_range(full * 4),
                      [&](int64_t begin, int64_t end, int worker) {

@@ -174,6 +174,7 @@ struct ShuffleTask {
   int64_t edge;                   ///< repeat_first or drop_first
   float* full;                    ///< the worker's own, as long as the most channels between the two shapes
   float* row;                     ///< the worker's own [channels]
+  int64_t* offsets;               ///< the worker's own [time * space^2]
 };
 
 #define FSV_FOR_EACH_ROW_KERNEL(X)       \

@@ -80,39 +80,60 @@ FSV_INLINE inline void deinterleave(Floats* v) {
 /// A grid of pixels [B, frames, height, width].
 struct Grid {
   int64_t frames, height, width;
-
-  int64_t index(int64_t b, int64_t t, int64_t h, int64_t w) const {
-    return ((b * frames + t) * height + h) * width + w;
-  }
 };
 
-/// A block of time x space x space pixels of the fine grid, and how many channels a pixel of it has.
-struct Block {
-  int64_t b, t, h, w;  // its first pixel; t may be negative
-  int64_t time, space;
-  Grid grid;
-
-  /// The block that belongs to pixel `index` of the coarse grid, `edge` frames of the fine one being missing
-  /// in front.
-  static Block of(const Grid& coarse, int64_t index, const Grid& fine, int64_t time, int64_t space,
-                  int64_t edge) {
-    const int64_t w = index % coarse.width, h = index / coarse.width % coarse.height;
-    const int64_t frame = index / coarse.width / coarse.height;
-    return {
-        frame / coarse.frames, frame % coarse.frames * time - edge, h * space, w * space, time, space, fine};
+/// The blocks of time x space x space pixels of the fine grid that pixels of the coarse one become, in their
+/// order; the fine grid lacks `edge` frames in front. No divisions from block to block: they would take
+/// longer than moving a few channels does.
+class Blocks {
+ public:
+  Blocks(const ShuffleTask& task, const Grid& coarse, const Grid& fine, int64_t index)
+      : task_(task), coarse_(coarse), fine_(fine) {
+    w_ = index % coarse.width, index /= coarse.width;
+    h_ = index % coarse.height, index /= coarse.height;
+    t_ = index % coarse.frames, b_ = index / coarse.frames;
+    int64_t* offset = task.offsets;
+    for (int64_t t = 0; t < task.time; t++)
+      for (int64_t h = 0; h < task.space; h++)
+        for (int64_t w = 0; w < task.space; w++) *offset++ = (t * fine.height + h) * fine.width + w;
+    aim();
   }
 
-  int64_t frame(int64_t place) const { return t + place / (space * space); }
-  /// Index of a pixel in its grid, frames before the first taken as the first.
+  void next() {
+    if (++w_ == coarse_.width) {
+      w_ = 0;
+      if (++h_ == coarse_.height) {
+        h_ = 0;
+        if (++t_ == coarse_.frames) t_ = 0, b_++;
+      }
+    }
+    aim();
+  }
+
+  /// Places whose frames the fine grid lacks; they come first.
+  int64_t missing() const { return missing_; }
+  /// Index of a place's pixel in the fine grid; of the first frame's where its own is missing.
   int64_t pixel(int64_t place) const {
-    const int64_t f = frame(place);
-    return grid.index(b, f < 0 ? 0 : f, h + place / space % space, w + place % space);
+    if (place >= missing_) return first_ + task_.offsets[place];
+    return first_ + task_.offsets[missing_ + place % (task_.space * task_.space)];
+  }
+
+ private:
+  const ShuffleTask& task_;
+  const Grid coarse_, fine_;
+  int64_t b_, t_, h_, w_;
+  int64_t first_, missing_;
+
+  void aim() {
+    const int64_t frame = t_ * task_.time - task_.edge;
+    first_ = ((b_ * fine_.frames + frame) * fine_.height + h_ * task_.space) * fine_.width + w_ * task_.space;
+    missing_ = frame < 0 ? -frame * task_.space * task_.space : 0;
   }
 };
 
 /// full[c * places + p] = x of place p, channel c.
 template <class T, class Places>
-void gather(const T* x, int64_t channels, const Block& block, Places places, float* full) {
+void gather(const T* x, int64_t channels, const Blocks& block, Places places, float* full) {
   if constexpr (kVectors<Places>) {
     constexpr int kPlaces = Places::value;
     const T* rows[kPlaces];
@@ -180,12 +201,12 @@ void repeat(const T* x, int64_t channels, Count count, bool first, float* full) 
 
 /// Channel k of place p = full[k * places + p], where the place's frame is not before the first.
 template <class T, class Places>
-void scatter(const float* full, T* out, int64_t channels, const Block& block, Places places, float* row) {
+void scatter(const float* full, T* out, int64_t channels, const Blocks& block, Places places, float* row) {
   if constexpr (kVectors<Places>) {
     constexpr int kPlaces = Places::value;
     T* rows[kPlaces];
     for (int p = 0; p < kPlaces; p++)
-      rows[p] = block.frame(p) < 0 ? nullptr : out + block.pixel(p) * channels;
+      rows[p] = p < block.missing() ? nullptr : out + block.pixel(p) * channels;
     each_vector(channels, [&](int64_t k, int64_t n) FSV_INLINE {
       Floats v[kPlaces];
       for (int p = 0; p < kPlaces; p++) v[p] = load(full + k * kPlaces + p * kLanes);
@@ -194,8 +215,7 @@ void scatter(const float* full, T* out, int64_t channels, const Block& block, Pl
         if (rows[p]) store_some(rows[p] + k, v[p], n);
     });
   } else {
-    for (int64_t p = 0; p < places; p++) {
-      if (block.frame(p) < 0) continue;
+    for (int64_t p = block.missing(); p < places; p++) {
       for (int64_t k = 0; k < channels; k++) row[k] = full[k * places + p];
       T* to = out + block.pixel(p) * channels;
       each_vector(channels,
@@ -210,8 +230,8 @@ void unshuffle_pixels(const ShuffleTask& task, int64_t begin, int64_t end) {
   const Grid fine = {task.frames, task.height, task.width};
   const Grid coarse = {(task.frames + task.edge) / task.time, task.height / space, task.width / space};
   float *full = task.full, *mean = task.row;
-  for (int64_t index = begin; index < end; index++) {
-    const Block block = Block::of(coarse, index, fine, task.time, space, task.edge);
+  Blocks block(task, coarse, fine, begin);
+  for (int64_t index = begin; index < end; index++, block.next()) {
     for (const ShuffleInput& input : task.inputs) {
       if (!input.data) continue;
       const T* x = static_cast<const T*>(input.data);
@@ -230,8 +250,8 @@ void shuffle_pixels(const ShuffleTask& task, int64_t begin, int64_t end) {
   const int64_t space = task.space, places = task.time * space * space;
   const Grid coarse = {task.frames, task.height, task.width};
   const Grid fine = {task.frames * task.time - task.edge, task.height * space, task.width * space};
-  for (int64_t index = begin; index < end; index++) {
-    const Block block = Block::of(coarse, index, fine, task.time, space, task.edge);
+  Blocks block(task, coarse, fine, begin);
+  for (int64_t index = begin; index < end; index++, block.next()) {
     for (const ShuffleInput& input : task.inputs) {
       if (!input.data) continue;
       const T* x = static_cast<const T*>(input.data) + index * input.channels;
