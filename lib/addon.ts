@@ -81,7 +81,7 @@ export interface Addon {
   fence(device: NativeDevice): Promise<void>
   memory(device: NativeDevice): MemoryUse
   resetPeak(device: NativeDevice): void
-  trim(device: NativeDevice): void
+  trim(device: NativeDevice, keep: boolean): void
   setLimit(device: NativeDevice, bytes: number): void
   depth(device: NativeDevice): number
   stats(device: NativeDevice): Record<string, OpStats>

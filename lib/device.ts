@@ -250,9 +250,12 @@ export class Device {
   resetPeak(): void {
     addon().resetPeak(this.native)
   }
-  /** Returns memory that no tensor uses to the system. */
-  trim(): void {
-    addon().trim(this.native)
+  /**
+   * Returns memory that no tensor uses to the system. With `keep` the CPU backend holds back up to 256 MB of it for whoever
+   * asks next: the system would fill every page of it with zeros again.
+   */
+  trim({ keep = false }: { keep?: boolean } = {}): void {
+    addon().trim(this.native, keep)
   }
 
   /** Per op since the last reset: calls, FLOPs and least bytes as the contract counts them, seconds. */

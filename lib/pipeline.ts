@@ -236,7 +236,7 @@ export class FSVideoPipeline {
         reports: request.seeds.map((seed) => ({ seed, warnings: request.warnings, timings, memory })),
       }
     } finally {
-      if (!device.disposed) device.trim()
+      if (!device.disposed) device.trim({ keep: true })
       release()
     }
   }

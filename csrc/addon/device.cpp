@@ -141,7 +141,7 @@ Napi::Value reset_peak(const Info& info) {
 }
 
 Napi::Value trim(const Info& info) {
-  device_of(info[0])->trim();
+  device_of(info[0])->trim(info[1].As<Napi::Boolean>().Value());
   return info.Env().Undefined();
 }
 

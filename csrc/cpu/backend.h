@@ -4,6 +4,7 @@
 
 #include "core/thread_pool.h"
 #include "cpu/kernels/kernels.h"
+#include "cpu/mapped_memory.h"
 #include "ops/backend.h"
 #include "ops/quantized.h"
 
@@ -15,6 +16,7 @@ class CpuBackend final : public Backend {
 
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) override;
+  void drop_released() override { mapped_.drop(); }
   size_t packed_bytes(const PackArgs& args) const override;
   std::string description() const override;
   void copy_in(void* to, const void* host, size_t bytes) override;
@@ -43,6 +45,7 @@ class CpuBackend final : public Backend {
   }
 
   const Kernels& kernels_;
+  MappedMemory mapped_;
   ThreadPool pool_;
   void* workspace_ = nullptr;
 };

@@ -27,6 +27,7 @@ FSV_DECLARE_MATRIX(portable)
 #if FSV_HAVE_X86_KERNELS
 FSV_DECLARE_ROWS(avx2)
 FSV_DECLARE_ROWS(avx512)
+FSV_DECLARE_ROWS(avx512bf16)
 FSV_DECLARE_MATRIX(avx2)
 FSV_DECLARE_MATRIX(avx512)
 FSV_DECLARE_MATRIX(avx512bf16)
@@ -76,8 +77,8 @@ const std::vector<Level>& levels() {
     const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
     l.push_back({FSV_TABLE(avx2, avx2), avx2});
     l.push_back({FSV_TABLE(avx512, avx512), avx512});
-    l.push_back({FSV_TABLE(avx512bf16, avx512), bf16});
-    l.push_back({FSV_TABLE(amx, avx512), bf16 && amx_granted()});
+    l.push_back({FSV_TABLE(avx512bf16, avx512bf16), bf16});
+    l.push_back({FSV_TABLE(amx, avx512bf16), bf16 && amx_granted()});
 #endif
     return l;
   }();

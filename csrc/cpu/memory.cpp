@@ -1,5 +1,4 @@
-// The CPU backend's memory: large blocks straight from the system, in huge pages where it has them and given
-// back when they are let go; small ones from the C library.
+// The CPU backend's memory: large blocks straight from the system, small ones from the C library.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -7,28 +6,13 @@
 #include "core/error.h"
 #include "cpu/backend.h"
 
-#if __has_include(<sys/mman.h>)
-#include <sys/mman.h>
-#endif
-
 namespace fsv::cpu {
 namespace {
 
 constexpr size_t kAlignment = 64;
 
-#if __has_include(<sys/mman.h>)
-constexpr size_t kLarge = 1 << 20;  // bytes from which a block is mapped
-
-void* map(size_t bytes) {
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) return nullptr;
-#ifdef MADV_HUGEPAGE
-  madvise(data, bytes,
-          MADV_HUGEPAGE);  // fewer page faults and TLB misses; where it is refused, nothing is lost
-#endif
-  return data;
-}
-#endif
+/// Segments of the pool; what a limit has clipped comes from the C library.
+bool is_mapped(size_t bytes) { return bytes > 0 && bytes % MappedMemory::kUnit == 0; }
 
 void copy_bytes(ThreadPool& pool, void* to, const void* from, size_t bytes) {
   constexpr int64_t kRun = 256 << 10;
@@ -43,20 +27,13 @@ void copy_bytes(ThreadPool& pool, void* to, const void* from, size_t bytes) {
 }  // namespace
 
 void* CpuBackend::allocate(size_t bytes) {
-#if __has_include(<sys/mman.h>)
-  if (bytes >= kLarge) return map(bytes);
-#endif
+  if (is_mapped(bytes)) return mapped_.take(bytes);
   return std::aligned_alloc(kAlignment,
                             std::max((bytes + kAlignment - 1) / kAlignment, size_t{1}) * kAlignment);
 }
 
-void CpuBackend::release(void* data, [[maybe_unused]] size_t bytes) {
-#if __has_include(<sys/mman.h>)
-  if (bytes >= kLarge) {
-    munmap(data, bytes);
-    return;
-  }
-#endif
+void CpuBackend::release(void* data, size_t bytes) {
+  if (is_mapped(bytes)) return mapped_.give(data, bytes);
   std::free(data);
 }
 

@@ -51,6 +51,8 @@ class Backend {
   /// Memory that tensors of this backend live in, at least 64-byte aligned; nullptr when there is none left.
   virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* data, size_t bytes) = 0;
+  /// Returns to the system what was released and kept for whoever allocates next.
+  virtual void drop_released() {}
   /// For a backend that checks every access, and only if it asks for it: what a range of allocated memory has
   /// become. In stream order.
   virtual bool guards() const { return false; }

@@ -42,7 +42,10 @@ Storage::~Storage() {
     if (pool_ == device_->pool_)
       device_->guard(block_->data, block_->size, Guard::outside);  // a graph's goes on being used
     pool_->give(block_);
-    if (device_->closed()) pool_->trim();  // nobody will take it again
+    if (device_->closed()) {  // nobody will take it again
+      pool_->trim();
+      device_->backend_->drop_released();
+    }
   }
   if (owner_) {
     device_->mapped_ -= external_;
@@ -93,6 +96,13 @@ void Device::shutdown(bool answer) {
   closed_ = true;
   capture_.reset();
   pool_->trim();
+  backend_->drop_released();
+}
+
+/// Of what no tensor uses, the backend may `keep` some for whoever allocates next.
+void Device::trim(bool keep) {
+  pool_->trim();
+  if (!keep) release_later([this] { backend_->drop_released(); });
 }
 
 void Device::require_open() const {
