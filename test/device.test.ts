@@ -49,36 +49,6 @@ function check(name: string, body: (atStart: number) => void | Promise<void>): v
   })
 }
 
-// First, before other tests' devices are collected: it looks at what is resident.
-if (onCpu)
-  check(
-    'of what is let go the CPU keeps 256 MB for the next generation, no longer than the device lives',
-    async () => {
-      const on = await openTestDevice({ threads: 1 })
-      const rounds: number[] = []
-      const round = async (megabytes: number, keep: boolean) => {
-        ops.fill(on, [(megabytes * megabyte) / 4], 1).dispose()
-        on.trim({ keep })
-        await on.synchronize()
-        rounds.push(process.memoryUsage().rss / megabyte)
-      }
-      await round(4, false)
-      for (const megabytes of [100, 160, 600, 240]) await round(megabytes, true)
-      const faults = process.resourceUsage().minorPageFault
-      for (let i = 0; i < 5; i++) await round(240, true)
-      const faulted = process.resourceUsage().minorPageFault - faults
-      await round(160, false)
-      await round(200, true)
-      on.dispose()
-      rounds.push(process.memoryUsage().rss / megabyte)
-      assert.equal(
-        rounds.map((megabytes) => Math.round((megabytes - rounds[0]!) / 50)),
-        [0, 2, 5, 5, 5, 5, 5, 5, 5, 5, 0, 4, 0],
-      )
-      assert.ok(faulted < 300, 'pages new from the system would be 600, of 2 MB')
-    },
-  )
-
 check('a scope keeps what it returns and nothing else', async () => {
   let lost: Tensor | undefined
   const { kept, list } = device.scope(() => {

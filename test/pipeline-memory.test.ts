@@ -1,5 +1,8 @@
 /** That the pipeline knows beforehand what memory a request takes, keeps to what it is allowed, and says what it would need. */
+import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { FSVideoPipeline } from '../lib/pipeline.js'
@@ -68,6 +71,8 @@ test('the process grows by about what was planned', async () => {
   const wanted = { ...request, width: 384, height: 384, frames: 17 }
   const { peakBytes, weightBytes } = await tiny.plan(wanted)
   await tiny.generate(request)
+  tiny.device.trim()
+  await tiny.device.synchronize()
   let most = 0
   const before = resident()
   for await (const _ of tiny.stream(wanted)) most = Math.max(most, resident())
@@ -75,6 +80,19 @@ test('the process grows by about what was planned', async () => {
   // Pages that were never written are not resident, and the frames and the engine's buffers are not the device's.
   assert.ok(grown < 1.2 * planned + 32 * megabyte, `grew by ${grown}, planned ${planned}`)
   assert.ok(grown > 0.4 * planned - 16 * megabyte, `grew by ${grown}, planned ${planned}`)
+})
+
+test('of what a generation lets go 256 MB at most are kept for the next one', async () => {
+  // In a process of its own: what others let go would be counted, too.
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--import',
+    'tsx',
+    fileURLToPath(new URL('fixtures/kept-memory.ts', import.meta.url)),
+  ])
+  const { resident, faults } = JSON.parse(stdout) as { resident: number[]; faults: number }
+  const fifties = resident.map((megabytes) => Math.round(megabytes / 50))
+  assert.equal(fifties, [2, 5, 5, 5, 5, 5, 5, 5, 5, 0, 4, 0], `${resident}`)
+  assert.ok(faults < 300, 'pages new from the system would be 600, of 2 MB')
 })
 
 test('more than is allowed is refused before any work, with bytes', async () => {
