@@ -59,7 +59,7 @@ export class Planner {
     let least: Shortage | undefined
     for (;;) {
       const plan = await this.#planned(request, chunk)
-      const shortage = this.#shortage(request, plan)
+      const shortage = this.#shortage(request, plan) && (await this.#shortageWithoutKept(request, plan))
       if (!shortage) return plan
       if (!least || shortage.needed < least.needed) least = shortage
       if (chunk === 1)
@@ -84,6 +84,13 @@ export class Planner {
       { needed: plan.reservedBytes, available: Math.min(limit, system) },
     ].filter(({ needed, available }) => needed > available)
     return shortages.sort((a, b) => a.available - a.needed - (b.available - b.needed))[0]
+  }
+
+  /** The same once the device has returned what it kept for the next request. */
+  async #shortageWithoutKept(request: ResolvedRequest, plan: Plan): Promise<Shortage | undefined> {
+    this.#device.trim()
+    await this.#device.synchronize()
+    return this.#shortage(request, plan)
   }
 
   #planned(request: ResolvedRequest, chunk: number): Promise<Plan> {

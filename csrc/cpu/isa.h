@@ -1,5 +1,6 @@
 // Instruction sets the kernels are compiled for, from least to best. Every file in cpu/kernels is compiled
-// once for each, with FSV_ISA set to the name (it becomes a namespace) and FSV_ISA_LEVEL to the number.
+// once for each (but for AMX those of rows, which have no use for tiles), with FSV_ISA set to the name (it
+// becomes a namespace) and FSV_ISA_LEVEL to the number.
 #pragma once
 
 #include <string>

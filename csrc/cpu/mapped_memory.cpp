@@ -12,8 +12,7 @@ void* map(size_t bytes) {
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return nullptr;
 #ifdef MADV_HUGEPAGE
-  madvise(data, bytes,
-          MADV_HUGEPAGE);  // fewer page faults and TLB misses; where it is refused, nothing is lost
+  madvise(data, bytes, MADV_HUGEPAGE);  // fewer page faults and TLB misses; nothing is lost by a refusal
 #endif
   return data;
 }
