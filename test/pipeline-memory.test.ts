@@ -95,6 +95,24 @@ test('of what a generation lets go 256 MB at most are kept for the next one', as
   assert.ok(faults < 300, 'pages new from the system would be 600, of 2 MB')
 })
 
+test('a generation leaves what it used for the next one, and a plan that lacks memory returns that first', async () => {
+  const { device } = tiny
+  const { peakBytes, weightBytes } = await tiny.plan({ ...request, frames: 17 })
+  await tiny.generate({ ...request, frames: 17 })
+  await device.synchronize()
+  const before = resident()
+  // A machine whose free memory would do, were it not for what is kept.
+  device.freeMemory = () => (before - resident() > 0.4 * (peakBytes - weightBytes) ? 2 ** 40 : 0)
+  try {
+    await tiny.plan({ ...request, frames: 17 })
+    device.freeMemory = () => 0
+    const error = await refusal(() => tiny.generate(request))
+    assert.is(error.code, 'ERR_FSVIDEO_OUT_OF_MEMORY')
+  } finally {
+    delete (device as Partial<typeof device>).freeMemory
+  }
+})
+
 test('more than is allowed is refused before any work, with bytes', async () => {
   const { peakBytes, decodeChunk } = await tiny.plan({ ...request, frames: 17 })
   assert.is(decodeChunk, 4)

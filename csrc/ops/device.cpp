@@ -99,7 +99,6 @@ void Device::shutdown(bool answer) {
   backend_->drop_released();
 }
 
-/// Of what no tensor uses, the backend may `keep` some for whoever allocates next.
 void Device::trim(bool keep) {
   pool_->trim();
   if (!keep) release_later([this] { backend_->drop_released(); });

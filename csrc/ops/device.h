@@ -143,6 +143,7 @@ class Device : public std::enable_shared_from_this<Device> {
   }
   /// Bytes that may be reserved; 0 for no limit.
   void set_limit(size_t bytes) { usage_.limit = bytes; }
+  /// Returns what no tensor uses to the system; the backend may `keep` some of it for whoever allocates next.
   void trim(bool keep);
   int64_t depth() const { return queue_ ? queue_->depth() : 0; }
   std::map<std::string, OpStats>& stats() { return stats_; }
