@@ -21,13 +21,13 @@ const sources = readdirSync(path.join(root, 'csrc/cuda'), { recursive: true })
   .map((name) => path.join(root, 'csrc/cuda', name))
   .concat(path.join(root, 'test/simulator/wrappers.cu'))
   .sort()
-/** Launchers below this many lines are compiled as one file: nvcc would spend most of its time on the headers of each. */
-const smallLines = 100
-const small = sources.filter(
-  (file) => file.includes('/launch/') && readFileSync(file, 'utf8').split('\n').length < smallLines,
-)
-const unit = path.join(cache, 'small.cu')
-const files = [unit, ...sources.filter((file) => !small.includes(file))]
+/** Small launchers are compiled together, as in the addon. */
+const units = JSON.parse(readFileSync(path.join(root, 'csrc/cuda/units.json'), 'utf8')).map((names, i) => ({
+  file: path.join(cache, `unit_${i}.cu`),
+  includes: names.map((name) => `cuda/launch/${name}.cu`),
+}))
+const together = units.flatMap(({ includes }) => includes.map((name) => path.join(root, 'csrc', name)))
+const files = [...units.map(({ file }) => file), ...sources.filter((file) => !together.includes(file))]
 /** Not part of the addon: must compile well, and their registers interest nobody. */
 const isListed = (file) => !/probe|wrappers/.test(path.relative(root, file))
 
@@ -89,8 +89,8 @@ function shortNames(mangled) {
 }
 
 mkdirSync(cache, { recursive: true })
-const includes = small.map((file) => `#include "${path.relative(path.join(root, 'csrc'), file)}"\n`)
-writeFileSync(unit, includes.join(''))
+for (const { file, includes } of units)
+  writeFileSync(file, includes.map((name) => `#include "${name}"\n`).join(''))
 const faults = []
 const rows = []
 const jobs = architectures.flatMap((architecture) => files.map((file) => ({ file, architecture }))).values()
